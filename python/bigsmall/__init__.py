@@ -1,0 +1,37 @@
+"""Lossless compression of model weights.
+
+>>> import bigsmall
+>>> bigsmall.compress("model.safetensors", "model.bs")
+>>> tensors = bigsmall.decompress("model.bs")                 # numpy arrays
+>>> state_dict = bigsmall.load("model.bs")                    # torch tensors
+>>> bigsmall.decompress("model.bs", "back.safetensors")       # the same file again
+
+Importing this package imports neither numpy nor torch; the functions that return their arrays do.
+"""
+
+from ._core import FORMAT_VERSION, Reader, __version__
+from .errors import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, SourceError, VersionError
+from .files import compress, decompress, load, scan, verify
+from .reader import safe_open
+from .summary import info, stat
+
+__all__ = [
+    "FORMAT_VERSION",
+    "BigSmallError",
+    "CorruptError",
+    "FormatError",
+    "MissingTensorError",
+    "OptionError",
+    "Reader",
+    "SourceError",
+    "VersionError",
+    "__version__",
+    "compress",
+    "decompress",
+    "info",
+    "load",
+    "safe_open",
+    "scan",
+    "stat",
+    "verify",
+]

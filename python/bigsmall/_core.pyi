@@ -1,0 +1,117 @@
+"""The compiled core. Everything here is re-exported, wrapped or documented for users in `bigsmall` itself."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, final
+
+__version__: str
+FORMAT_VERSION: int
+
+StrPath = str | os.PathLike[str]
+Mode = Literal["balanced", "storage", "inference"]
+Progress = Callable[[int, int], object]
+"""Called with (raw bytes done, raw bytes in all), at most some ten times a second, from the calling thread."""
+
+class BigSmallError(Exception):
+    """Base of the package's own errors. `path`, `tensor`, `block` say where, as far as known."""
+
+    path: str | None
+    tensor: str | None
+    block: int | None
+
+class FormatError(BigSmallError): ...
+class VersionError(FormatError): ...
+class CorruptError(BigSmallError): ...
+class SourceError(BigSmallError): ...
+class OptionError(BigSmallError, ValueError): ...
+class MissingTensorError(BigSmallError, KeyError): ...
+
+@final
+class Tensor:
+    """A decoded tensor in memory of its own (64-byte aligned, writable), C order. Exports DLPack and the buffer protocol (1-D bytes)."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Reader:
+    """One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it."""
+
+    def __new__(cls, path: StrPath) -> Reader: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def mode(self) -> str: ...
+    @property
+    def format(self) -> str: ...
+    @property
+    def metadata(self) -> dict[str, str] | None: ...
+    @property
+    def file_bytes(self) -> int: ...
+    @property
+    def raw_bytes(self) -> int: ...
+    @property
+    def source_bytes(self) -> int: ...
+    def keys(self) -> list[str]: ...
+    def entries(self) -> list[dict[str, Any]]:
+        """In file order, a dict each: name, dtype, shape (list), md5, codec, raw_bytes, compressed_bytes (its share of a pack when packed), tied_to (name or None)."""
+    def tensor(self, name: str) -> Tensor: ...
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows [start, stop) of the first dimension; decodes only the blocks that cover them."""
+    def tensors(
+        self, names: Sequence[str] | None = None, *, threads: int = 0, progress: Progress | None = None
+    ) -> list[Tensor | BigSmallError]:
+        """All named tensors (default: all), in the order asked for, decoded by several threads. A damaged one is returned as its error, the others still load."""
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from the file since it was opened."""
+
+def compress(
+    src: StrPath, dst: StrPath, *, mode: str = "balanced", force: bool = False, threads: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """File or directory. Returns {"source_bytes", "compressed_bytes", "n_tensors", "n_files", "outputs": [paths]}."""
+
+def decompress(
+    src: StrPath, dst: StrPath, *, force: bool = False, threads: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """File or directory. Every tensor's md5 is checked before the output gets its name. Same keys as `compress`."""
+
+def verify(
+    src: StrPath, *, fast: bool = False, threads: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
+    """File or directory. {"ok", "n_tensors", "n_checked", "raw_bytes", "problems": [{"path", "tensor", "block", "message"}]}. `fast` checks structure, header and block directories without decoding."""
+
+def scan(src: StrPath, *, mode: str = "balanced", threads: int = 0) -> dict[str, Any]:
+    """safetensors file or directory, before compression. {"source_bytes", "estimated_bytes", "n_shards", "n_tensors", "tensors":
+    [{"name", "dtype", "shape", "raw_bytes", "kind", "estimated_bytes", "tied_to"}], "f32": {"n_tensors", "n_bf16_native", "n_f16_native", "bf16_native_bytes", "raw_bytes"}}."""
+
+def isas() -> list[str]:
+    """Instruction sets this machine can run, best first: of avx512, avx2, neon, scalar."""
+
+def isa() -> str:
+    """The one in use: the best, or the one that BIGSMALL_ISA names."""
+
+def codec_speed(
+    data: Any, dtype: str, row_words: int, *, mode: str = "balanced", isa: str | None = None, repeat: int = 5
+) -> dict[str, float]:
+    """In memory, one thread, no md5, no I/O: {"raw_bytes", "coded_bytes", "encode_bytes_per_s", "decode_bytes_per_s"} (best of `repeat`)."""
+
+def compress_bytes(data: Any, *, mode: str = "balanced", threads: int = 0, isa: str | None = None) -> bytes:
+    """A whole safetensors file, in memory, to a whole `.bs` file, in memory."""
+
+def decompress_bytes(data: Any, *, threads: int = 0, isa: str | None = None) -> bytes: ...

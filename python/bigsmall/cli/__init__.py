@@ -1,0 +1,5 @@
+"""The `bigsmall` command."""
+
+from .main import main
+
+__all__ = ["main"]

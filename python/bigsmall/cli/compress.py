@@ -1,0 +1,47 @@
+"""Compress a safetensors file or a model directory.
+
+A directory becomes a directory of .bs shards with its small files carried along, or one file if DST ends in .bs."""
+
+import argparse
+import time
+
+from .. import files
+from ..summary import ratio_pct
+from .arguments import add_json, add_mode, add_output, add_progress, add_source, add_threads, output
+from .outcome import Exit
+from .printer import emit, n_bytes, percent
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_source(parser, "safetensors file, or model directory")
+    add_output(parser, "SRC with the suffix .bs, or a directory SRC-bs")
+    add_mode(parser)
+    add_threads(parser)
+    add_json(parser)
+    add_progress(parser)
+
+
+def run(args: argparse.Namespace) -> Exit:
+    out = output(args, files.compressed_path(args.src))
+    started = time.perf_counter()
+    facts = files.compress(args.src, out, mode=args.mode, force=args.force, threads=args.threads, progress=args.progress)
+    elapsed_s = time.perf_counter() - started
+    source_bytes, compressed_bytes = facts["source_bytes"], facts["compressed_bytes"]
+    ratio = ratio_pct(compressed_bytes, source_bytes)
+    facts |= {
+        "source": str(args.src),
+        "output": str(out),
+        "mode": args.mode,
+        "ratio_pct": ratio,
+        "saved_bytes": source_bytes - compressed_bytes,
+        "elapsed_s": elapsed_s,
+    }
+    lines = [
+        f"compressed {args.src} -> {out}",
+        f"  source:     {n_bytes(source_bytes)}",
+        f"  compressed: {n_bytes(compressed_bytes)} ({percent(ratio)})",
+        f"  saved:      {n_bytes(source_bytes - compressed_bytes)}",
+        f"  elapsed:    {elapsed_s:.1f}s",
+    ]
+    emit(facts, lines, as_json=args.json)
+    return Exit.DONE

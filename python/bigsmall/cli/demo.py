@@ -1,0 +1,85 @@
+"""Show the whole way on a small language model that comes with the package.
+
+Compresses it, tells what became of its tensors, verifies, restores, and compares the sha256 of the restored file with the source's.
+Any other safetensors file can be given instead."""
+
+import argparse
+import hashlib
+import tempfile
+from contextlib import ExitStack
+from importlib import resources
+from pathlib import Path
+
+from .. import files
+from ..summary import ratio_pct, stat
+from . import kinds
+from .arguments import add_json, add_mode, add_progress, add_threads
+from .outcome import CommandError, Exit
+from .printer import emit, n_bytes, percent
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("src", metavar="PATH", nargs="?", type=Path, help="safetensors file; default: the model of the package")
+    parser.add_argument("--output-dir", metavar="DIR", type=Path, help="keep the outputs here; default: a temporary directory, removed")
+    parser.add_argument("--force", action="store_true", help="replace existing outputs")
+    add_mode(parser)
+    add_threads(parser)
+    add_json(parser)
+    add_progress(parser)
+
+
+def run(args: argparse.Namespace) -> Exit:
+    shared = {"threads": args.threads, "progress": args.progress}
+    with ExitStack() as stack:
+        src = args.src or stack.enter_context(resources.as_file(resources.files("bigsmall") / "data" / "demo.safetensors"))
+        if args.output_dir is None:
+            out_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bigsmall-")))
+        else:
+            out_dir = args.output_dir
+            out_dir.mkdir(parents=True, exist_ok=True)
+        compressed, restored = out_dir / f"{src.stem}.bs", out_dir / f"{src.stem}.restored.safetensors"
+        sizes = files.compress(src, compressed, mode=args.mode, force=args.force, **shared)
+        rows = stat(compressed)
+        checked = files.verify(compressed, **shared)
+        files.decompress(compressed, restored, force=args.force, **shared)
+        digests = [_sha256(src), _sha256(restored)]
+    ratio = ratio_pct(sizes["compressed_bytes"], sizes["source_bytes"])
+    same = digests[0] == digests[1]
+    facts = {
+        "source": str(src),
+        "compressed": str(compressed),
+        "restored": str(restored),
+        "mode": args.mode,
+        "source_bytes": sizes["source_bytes"],
+        "compressed_bytes": sizes["compressed_bytes"],
+        "ratio_pct": ratio,
+        "kinds": kinds.totals(rows),
+        "verified": checked["ok"],
+        "source_sha256": digests[0],
+        "restored_sha256": digests[1],
+        "ok": checked["ok"] and same,
+    }
+    lines = [
+        f"compressed {src} -> {compressed}",
+        f"  source:     {n_bytes(sizes['source_bytes'])}",
+        f"  compressed: {n_bytes(sizes['compressed_bytes'])} ({percent(ratio)})",
+        "",
+        *kinds.lines(rows),
+        "",
+        f"verified {compressed}",
+        f"  {checked['n_checked']:,} of {checked['n_tensors']:,} tensors decoded; {'all md5 equal' if checked['ok'] else 'FAIL'}",
+        "",
+        f"decompressed {compressed} -> {restored}",
+        f"  sha256 of the source:   {digests[0]}",
+        f"  sha256 of the restored: {digests[1]}",
+        "  the same file, bit for bit" if same else "  FAIL: not the same file",
+    ]
+    emit(facts, lines, as_json=args.json)
+    if not facts["ok"]:
+        raise CommandError(f"{src}: the restored file is not the source", Exit.BAD_DATA)
+    return Exit.DONE
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,45 @@
+"""What the commands write: facts to stdout, as text or as one JSON object, and everything else to stderr."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def emit(facts: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
+    """Print the facts, or the lines that tell them to people."""
+    if as_json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        for line in lines:
+            print(line)
+    # A closed pipe is noticed here, not when the interpreter shuts down.
+    sys.stdout.flush()
+
+
+def n_bytes(count: int) -> str:
+    """`1,234 bytes`"""
+    return f"{count:,} bytes"
+
+
+def mebibytes(count: int) -> str:
+    """`394.80 MiB`"""
+    return f"{count / (1 << 20):,.2f} MiB"
+
+
+def percent(value: float | None) -> str:
+    """`65.55%`; a dash where nothing can be compared."""
+    return "-" if value is None else f"{value:.2f}%"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Lines in columns as wide as needed: the first `left` columns to the left, the others, which hold numbers, to the right."""
+    grid = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+
+    def line(row: Sequence[str]) -> str:
+        cells = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
+        cells += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
+        return "  ".join(cells).rstrip()
+
+    return [line(row) for row in grid]

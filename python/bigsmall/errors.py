@@ -1,0 +1,28 @@
+"""The package's own exceptions.
+
+- `BigSmallError`: their base. `path`, `tensor` and `block` say where, each None when unknown.
+- `FormatError`: not a `.bs` file, or one that contradicts itself. `VersionError`: one of a version or codec this release does not know.
+- `CorruptError`: data that does not match its checksum or digest.
+- `SourceError`: a checkpoint to be compressed that is not valid safetensors, or a directory without one.
+- `OptionError`, also a `ValueError`: an impossible request.
+- `MissingTensorError`, also a `KeyError`: no tensor has that name.
+
+What the operating system refuses is raised as the builtin `OSError` that fits: `FileNotFoundError`, `FileExistsError`, and so on.
+"""
+
+import os
+from typing import TypeVar
+
+from ._core import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, SourceError, VersionError
+
+__all__ = ["BigSmallError", "CorruptError", "FormatError", "MissingTensorError", "OptionError", "SourceError", "VersionError", "located"]
+
+E = TypeVar("E", bound=BigSmallError)
+
+
+def located(kind: type[E], message: str, *, path: str | os.PathLike[str], tensor: str | None = None) -> E:
+    """An exception of that kind, worded and attributed as the compiled core does it."""
+    at_tensor = "" if tensor is None else f'tensor "{tensor}": '
+    error = kind(f"{os.fspath(path)}: {at_tensor}{message}")
+    error.path, error.tensor, error.block = os.fspath(path), tensor, None
+    return error

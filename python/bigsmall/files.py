@@ -1,0 +1,196 @@
+"""The package's verbs on files and directories."""
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+from . import _core
+from ._core import Mode
+from .errors import BigSmallError
+from .progress import ProgressOption, reporting
+
+if TYPE_CHECKING:
+    import numpy
+    import torch
+
+StrPath: TypeAlias = str | os.PathLike[str]
+Facts: TypeAlias = dict[str, Any]
+
+COMPRESSED_SUFFIX = ".bs"
+RESTORED_SUFFIX = ".safetensors"
+COMPRESSED_DIR_SUFFIX = "-bs"
+RESTORED_DIR_SUFFIX = "-restored"
+
+
+def compressed_path(src: StrPath) -> Path:
+    """Where `compress` writes by default: `model.safetensors` becomes `model.bs`, the directory `llama` becomes `llama-bs`."""
+    return _beside(src, RESTORED_SUFFIX, COMPRESSED_SUFFIX, COMPRESSED_DIR_SUFFIX)
+
+
+def restored_path(src: StrPath) -> Path:
+    """Where the command line restores by default: `model.bs` becomes `model.safetensors`, `llama-bs` becomes `llama-bs-restored`."""
+    return _beside(src, COMPRESSED_SUFFIX, RESTORED_SUFFIX, RESTORED_DIR_SUFFIX)
+
+
+def _beside(src: StrPath, old_suffix: str, new_suffix: str, dir_suffix: str) -> Path:
+    path = Path(src)
+    if path.is_dir():
+        # Resolved, so that "." has a name to append to.
+        path = path.resolve()
+        return path.with_name(path.name + dir_suffix)
+    return path.with_name(path.name.removesuffix(old_suffix) + new_suffix)
+
+
+def compress(
+    src: StrPath,
+    dst: StrPath | None = None,
+    *,
+    mode: Mode = "balanced",
+    force: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> Facts:
+    """Compress a safetensors file, or a model directory with its shards, index and small files.
+
+    Args:
+        src: the file or directory.
+        dst: the output; by default beside the source, see `compressed_path`. For a directory, a name that ends in `.bs` gives
+            one file and any other a directory.
+        mode: `balanced`, `storage` (smallest; may decode slower) or `inference` (fastest to decode).
+        force: replace an existing output, which is otherwise a FileExistsError.
+        threads: 0 means one per core. The output does not depend on it.
+        progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
+
+    Returns:
+        `source_bytes`, `compressed_bytes`, `n_tensors`, `n_files`, and the paths written as `outputs`.
+
+    Raises:
+        SourceError: the source is no valid safetensors file, or a directory without one.
+        OptionError: the mode does not exist, or the output is the source.
+        OSError: FileNotFoundError, FileExistsError, PermissionError, a full disk. No partial output is left.
+    """
+    dst = compressed_path(src) if dst is None else dst
+    with reporting(progress, "compress") as report:
+        return _core.compress(src, dst, mode=mode, force=force, threads=threads, progress=report)
+
+
+@overload
+def decompress(
+    src: StrPath,
+    dst: None = None,
+    *,
+    force: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> "dict[str, numpy.ndarray]": ...
+@overload
+def decompress(
+    src: StrPath,
+    dst: StrPath,
+    *,
+    force: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> Facts: ...
+def decompress(
+    src: StrPath,
+    dst: StrPath | None = None,
+    *,
+    force: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> "dict[str, numpy.ndarray] | Facts":
+    """Decompress a `.bs` file or a compressed directory: into memory, or back into the files it was made from.
+
+    Args:
+        src: the file or directory.
+        dst: the output, which will be the source byte for byte; None gives numpy arrays.
+        force: replace an existing output, which is otherwise a FileExistsError.
+        threads: 0 means one per core.
+        progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
+
+    Returns:
+        Without `dst`, a dict of writable arrays by name, those of all shards together. Types that numpy lacks are views of
+        their bits, for example BF16 as uint16: see the table in `bigsmall.numpy`.
+        With `dst`, `source_bytes`, `compressed_bytes`, `n_tensors`, `n_files`, and the paths written as `outputs`.
+
+    Raises:
+        FormatError, VersionError: the file is no `.bs` file that this release can read.
+        CorruptError: data does not match its checksum or digest. No output is left.
+        OSError: FileNotFoundError, FileExistsError, PermissionError, a full disk.
+    """
+    with reporting(progress, "decompress") as report:
+        if dst is not None:
+            return _core.decompress(src, dst, force=force, threads=threads, progress=report)
+        from .numpy import load as load_arrays
+
+        return load_arrays(src, threads=threads, progress=report)
+
+
+def load(
+    path: StrPath,
+    device: "str | int | torch.device" = "cpu",
+    *,
+    threads: int = 0,
+    progress: ProgressOption = None,
+    damaged: MutableMapping[str, BigSmallError] | None = None,
+) -> "dict[str, torch.Tensor]":
+    """The state dict of a `.bs` file or a compressed directory, all shards together.
+
+    Args:
+        path: the file or directory.
+        device: where the tensors go. On the CPU nothing is copied; another device costs 256 MiB of host memory at a time,
+            or the largest tensor.
+        threads: 0 means one per core.
+        progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
+        damaged: a dict that takes the errors of tensors that cannot be decoded, by name; they are then missing from the result.
+            Without it the first such error is raised.
+
+    Returns:
+        torch tensors by name, in file order. Dtypes are torch's own: see `bigsmall.torch`.
+
+    Raises:
+        ModuleNotFoundError: PyTorch is not installed.
+        FormatError, VersionError, CorruptError, OSError: as `decompress`.
+    """
+    from .torch import load as load_tensors
+
+    with reporting(progress, "load") as report:
+        return load_tensors(path, device, threads=threads, progress=report, damaged=damaged)
+
+
+def verify(src: StrPath, *, fast: bool = False, threads: int = 0, progress: ProgressOption = None) -> Facts:
+    """Check a `.bs` file or a compressed directory against the digests of the original tensors.
+
+    Args:
+        src: the file or directory.
+        fast: check only structure, header and block directories, without decoding.
+        threads: 0 means one per core.
+        progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
+
+    Returns:
+        `ok`; `n_tensors`, `n_checked`, `raw_bytes`; and `problems`, each with `path`, `tensor`, `block` (None when unknown) and
+        `message`.
+
+    Raises:
+        FormatError, VersionError: nothing in the file can be read.
+        OSError: FileNotFoundError, PermissionError.
+    """
+    with reporting(progress, "verify") as report:
+        return _core.verify(src, fast=fast, threads=threads, progress=report)
+
+
+def scan(src: StrPath, *, mode: Mode = "balanced", threads: int = 0) -> Facts:
+    """Look at a safetensors file or directory before it is compressed.
+
+    Returns:
+        `source_bytes`, `estimated_bytes` (compressed, a guess from samples), `n_shards`, `n_tensors`; `tensors`, each with `name`,
+        `dtype`, `shape`, `raw_bytes`, `kind`, `estimated_bytes`, `tied_to`; and `f32`: `n_tensors`, `raw_bytes`, and how many F32
+        tensors hold BF16 or F16 values only (`n_bf16_native`, `n_f16_native`, `bf16_native_bytes`).
+
+    Raises:
+        SourceError: the source is no valid safetensors file, or a directory without one.
+        OSError: FileNotFoundError, PermissionError.
+    """
+    return _core.scan(src, mode=mode, threads=threads)

@@ -1,0 +1,8 @@
+//! Lossless compression of model weights.
+
+pub mod dtype;
+pub mod error;
+pub mod float;
+pub mod limits;
+pub mod rans;
+pub mod simd;

@@ -1,0 +1,77 @@
+//! Encoding a stream, as far as all kernels share it.
+
+use super::{FreqTable, LANES, SCALE, SCALE_BITS, SEED_BYTES, STATE_MIN, STATES_BYTES};
+
+/// What coding each symbol takes.
+///
+/// Without a division, a state `x` becomes `x + bias + q · (2^12 − freq)` with `q = (x · reciprocal >> 32) >> shift`.
+pub struct EncodeTable {
+    pub(super) freqs: [u16; 256],
+    pub(super) starts: [u16; 256],
+    pub(super) reciprocals: [u32; 256],
+    /// Bias (16 bits), frequency (12), shift (4), highest bits first.
+    pub(super) packed: [u32; 256],
+    /// Whether `q` is the quotient for every state and symbol.
+    pub(super) is_exact: bool,
+}
+
+impl EncodeTable {
+    /// Cumulates frequencies and prepares divisions.
+    ///
+    /// With m = ⌈2^k / f⌉ and e = m·f − 2^k, ⌊x·m / 2^k⌋ = ⌊x / f⌋ for all x with x·e < 2^k (Granlund and Montgomery, 1994). States are below
+    /// f · 2^20 when they are divided, and k = 31 + ⌈log2 f⌉; only some f above 2^11 fail. For f = 1 the reciprocal 2^32 − 1 gives q = x − 1,
+    /// which the bias makes good.
+    pub fn new(table: &FreqTable) -> Box<EncodeTable> {
+        let mut entries =
+            Box::new(EncodeTable { freqs: *table.freqs(), starts: [0; 256], reciprocals: [0; 256], packed: [0; 256], is_exact: true });
+        let mut start = 0u32;
+        for s in 0..256 {
+            let f = table.freq(s as u8) as u64;
+            entries.starts[s] = start as u16;
+            if f == 1 {
+                entries.reciprocals[s] = u32::MAX;
+                entries.packed[s] = (start + SCALE - 1) << 16 | 1 << 4;
+            } else if f > 1 {
+                let shift = f.next_power_of_two().trailing_zeros();
+                let k = 31 + shift;
+                let m = (1u64 << k).div_ceil(f);
+                entries.is_exact &= (m * f - (1 << k)) * (f << (32 - SCALE_BITS)) <= 1 << k;
+                entries.reciprocals[s] = m as u32;
+                entries.packed[s] = start << 16 | (f as u32) << 4 | (shift - 1);
+            }
+            start += f as u32;
+        }
+        entries
+    }
+}
+
+/// A stream being encoded, from its last symbol to its first.
+pub struct Encoder {
+    pub(super) states: [u32; LANES],
+    /// Words, filled from the end.
+    pub(super) words: Vec<u16>,
+    /// Index of the first word that is filled.
+    pub(super) at: usize,
+}
+
+impl Encoder {
+    /// A stream of up to `n` symbols whose initial states carry `seed`.
+    pub fn new(n: usize, seed: &[u8; SEED_BYTES]) -> Self {
+        let mut states = [0; LANES];
+        for (state, bytes) in states.iter_mut().zip(seed.as_chunks::<2>().0) {
+            *state = STATE_MIN | u16::from_le_bytes(*bytes) as u32;
+        }
+        // One word a symbol at most; a vector kernel stores whole vectors below the first one.
+        let room = n + LANES;
+        Self { states, words: vec![0; room], at: room }
+    }
+
+    /// The stored states and the words.
+    pub fn finish(&self) -> ([u8; STATES_BYTES], &[u16]) {
+        let mut states = [0; STATES_BYTES];
+        for (bytes, state) in states.as_chunks_mut::<4>().0.iter_mut().zip(self.states) {
+            *bytes = state.to_le_bytes();
+        }
+        (states, &self.words[self.at..])
+    }
+}

@@ -1,0 +1,139 @@
+//! The inner loops, one file for each instruction set. Each gives the symbols, words and states of `scalar`, which defines them.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+use super::decode::{DecodeTable, Stream};
+use super::encode::{EncodeTable, Encoder};
+use crate::simd::{Isa, Level};
+
+/// Decodes `symbols.len()` symbols. False if the words do not suffice; the symbols are then unspecified.
+pub fn decode(isa: Isa, table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) -> bool {
+    match isa.level() {
+        Level::Scalar => scalar::decode(table, stream, symbols),
+        // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { avx2::decode(table, stream, symbols) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { avx512::decode([table], [stream], [symbols]) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => unsafe { neon::decode(table, stream, symbols) },
+    }
+}
+
+/// Decodes two streams side by side, where that hides the latency of one step behind the other's.
+pub fn decode_pair(isa: Isa, tables: [&DecodeTable; 2], streams: [&mut Stream<'_>; 2], symbols: [&mut [u8]; 2]) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if isa.level() == Level::Avx512 {
+        // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
+        return unsafe { avx512::decode(tables, streams, symbols) };
+    }
+    let [stream_a, stream_b] = streams;
+    let [symbols_a, symbols_b] = symbols;
+    decode(isa, tables[0], stream_a, symbols_a) && decode(isa, tables[1], stream_b, symbols_b)
+}
+
+/// Encodes all symbols of a stream, each of which must have a frequency.
+pub fn encode(isa: Isa, table: &EncodeTable, symbols: &[u8], encoder: &mut Encoder) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.level() == Level::Avx512 && table.is_exact {
+        // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
+        return unsafe { avx512::encode(table, symbols, encoder) };
+    }
+    let _ = isa;
+    scalar::encode(table, symbols, encoder);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FreqTable, SEED_BYTES, histogram};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn coded(isa: Isa, table: &FreqTable, symbols: &[u8], seed: &[u8; SEED_BYTES]) -> ([u8; super::super::STATES_BYTES], Vec<u8>) {
+        let mut encoder = Encoder::new(symbols.len(), seed);
+        encode(isa, &EncodeTable::new(table), symbols, &mut encoder);
+        let (states, words) = encoder.finish();
+        (states, words.iter().flat_map(|w| w.to_le_bytes()).collect())
+    }
+
+    fn table_of(symbols: &[u8]) -> Option<FreqTable> {
+        let mut counts = [0; 256];
+        histogram::count(symbols, &mut counts);
+        // No symbol may be left out, as a patch would be.
+        counts.iter_mut().for_each(|n| *n *= 4096);
+        FreqTable::fit(&counts).map(|(table, _)| table)
+    }
+
+    fn symbols() -> impl Strategy<Value = Vec<u8>> {
+        (1u32..256, 0u32..12, 0usize..3000, any::<u64>()).prop_map(|(alphabet, skew, n, seed)| {
+            let mut x = seed | 1;
+            (0..n)
+                .map(|_| {
+                    x ^= x << 13;
+                    x ^= x >> 7;
+                    x ^= x << 17;
+                    let zeros = (x >> 32).leading_zeros().saturating_sub(32).min(skew) as u8;
+                    ((x as u32 & 0xFFFF) * alphabet >> 16) as u8 >> zeros
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_agree_and_come_back(symbols in symbols(), seed in any::<[u8; 32]>()) {
+            let Some(table) = table_of(&symbols) else { return Ok(()) };
+            if symbols.iter().any(|&s| table.freq(s) == 0) { return Ok(()) }
+            let seed: [u8; SEED_BYTES] = std::array::from_fn(|i| seed[i % 32].wrapping_mul(i as u8 | 1));
+            let (states, words) = coded(Isa::SCALAR, &table, &symbols, &seed);
+            let slots = DecodeTable::new(&table);
+            for isa in Isa::available() {
+                prop_assert_eq!(&coded(isa, &table, &symbols, &seed), &(states, words.clone()), "{}", isa);
+                let mut out = vec![0; symbols.len()];
+                let mut stream = Stream::new(&states, &words).unwrap();
+                prop_assert!(decode(isa, &slots, &mut stream, &mut out));
+                prop_assert_eq!(&out, &symbols, "{}", isa);
+                prop_assert_eq!(stream.finish(), Some(seed));
+
+                let half = symbols.len() / 2;
+                let (states_b, words_b) = coded(Isa::SCALAR, &table, &symbols[..half], &seed);
+                let (mut a, mut b) = (Stream::new(&states, &words).unwrap(), Stream::new(&states_b, &words_b).unwrap());
+                let mut out_b = vec![0; half];
+                out.fill(0);
+                prop_assert!(decode_pair(isa, [&slots, &slots], [&mut a, &mut b], [&mut out, &mut out_b]));
+                prop_assert_eq!(&out, &symbols, "{}", isa);
+                prop_assert_eq!(&out_b, &symbols[..half], "{}", isa);
+                prop_assert_eq!((a.finish(), b.finish()), (Some(seed), Some(seed)));
+            }
+        }
+
+        #[test]
+        fn damaged_words_are_decoded_alike(symbols in symbols(), cut in 0usize..64, flip in any::<(u16, u8)>()) {
+            let Some(table) = table_of(&symbols) else { return Ok(()) };
+            if symbols.iter().any(|&s| table.freq(s) == 0) { return Ok(()) }
+            let (states, mut words) = coded(Isa::SCALAR, &table, &symbols, &[0; SEED_BYTES]);
+            words.truncate(words.len().saturating_sub(2 * cut));
+            if !words.is_empty() {
+                let at = flip.0 as usize % words.len();
+                words[at] ^= flip.1;
+            }
+            let slots = DecodeTable::new(&table);
+            let all: Vec<_> = Isa::available().into_iter().map(|isa| {
+                let mut out = vec![0; symbols.len()];
+                let mut stream = Stream::new(&states, &words).unwrap();
+                let is_whole = decode(isa, &slots, &mut stream, &mut out);
+                is_whole.then(|| (out, stream.finish()))
+            }).collect();
+            prop_assert!(all.iter().all(|one| one == &all[0]));
+        }
+    }
+}
