@@ -158,7 +158,7 @@ def source_header(header: Entry) -> bytes:
 
 
 def read(path: str | Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
-    """Each tensor of the `.bs` file at `path`, in the order of their data: name to `(dtype, shape, bytes)`. Raises `FormatError`, `OSError`."""
+    """Each tensor of the file at `path`, in the order of their data: name to `(dtype, shape, bytes)`. Raises `FormatError`, `OSError`."""
     file = BsFile(Path(path).read_bytes())
     return {t["name"]: (t["dtype"], tuple(t["shape"]), data) for t, data in zip(file.tensors, file.data, strict=True)}
 

@@ -13,7 +13,7 @@ else:
     import zstandard
     from zstandard import ZstdError
 
-    def ZstdDecompressor() -> zstandard.ZstdDecompressionObj:  # noqa: N802 - the name in the standard library
+    def ZstdDecompressor() -> "zstandard.ZstdDecompressionObj":  # noqa: N802 - the name in the standard library
         return zstandard.ZstdDecompressor().decompressobj()
 
 
@@ -242,7 +242,7 @@ def short_stream(cursor: Cursor, table: Table, n: int) -> list[int]:
     return symbols
 
 
-# streams.md: Chunks. A codec gets the head of a chunk, a cursor on its body, and the number of words, and returns the words.
+# streams.md: Chunks. A codec takes the head of a chunk, what it needs of the body, and the number of words, and returns the words.
 
 RAW = None
 Coding = Table | int | None  # a table, a constant symbol, or `RAW`
@@ -381,7 +381,8 @@ def row_delta(stored_head: Data, body: Cursor, n: int, layout: Layout, pools: Po
     out: list[int] = []
     for i, zigzag in enumerate(planes(head.rest(), body, n, INTEGER[layout.size], pools)):
         above = out[i - row_words] if i >= row_words else 0
-        out.append(above + (zigzag >> 1 ^ -(zigzag & 1)) & 2 * sign - 1)
+        difference = zigzag >> 1 ^ -(zigzag & 1)
+        out.append((above + difference) % (2 * sign))
     return [word ^ sign - 1 if word & sign else word for word in out] if layout.is_float else out
 
 
