@@ -1,5 +1,6 @@
 //! Lossless compression of model weights.
 
+pub mod codec;
 pub mod dtype;
 pub mod error;
 pub mod float;

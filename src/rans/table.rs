@@ -60,6 +60,14 @@ impl FreqTable {
             .min_by_key(|(_, cost)| *cost)
     }
 
+    /// A table in which `symbol` has half of the slots and a neighbour the other half.
+    pub fn of_two(symbol: u8) -> FreqTable {
+        let mut freqs = [0; 256];
+        freqs[symbol as usize] = SCALE as u16 / 2;
+        freqs[symbol as usize ^ 1] = SCALE as u16 / 2;
+        FreqTable { freqs, rest: symbol, mantissa: 0 }
+    }
+
     fn normalise(counts: &[u32; 256], mantissa: u8) -> Option<FreqTable> {
         let n: u64 = counts.iter().map(|&c| c as u64).sum();
         // A slot more takes log2(e) / 2^12 bits from every other symbol, and some five bits of table.

@@ -1,0 +1,292 @@
+//! Encoding a `planes` chunk.
+
+use super::head::{BlockEntry, Class, Coding, Head, allows_raw_keys};
+use super::pool::Pool;
+use super::{Coded, assign, units};
+use crate::float::{Layout, kernel as float, layout, planes};
+use crate::limits::BLOCK_WORDS;
+use crate::rans::cost::{self, ONE_BIT};
+use crate::rans::encode::{EncodeTable, Encoder};
+use crate::rans::{FreqTable, SEED_BYTES, STATES_BYTES, histogram, kernel as rans};
+use crate::simd::Isa;
+
+/// Words looked at before the low bytes of a class are counted at all.
+const LOW_SAMPLE_WORDS: usize = 1 << 13;
+
+/// How a tensor is encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// Window and shared tables.
+    pub pool: &'a Pool,
+    /// Words of a row, 0 where there are no rows.
+    pub row_words: usize,
+    /// Whether rows may be sorted into classes, which decoding has to undo.
+    pub may_sort: bool,
+    /// Instruction set.
+    pub isa: Isa,
+}
+
+/// Encodes the words of a chunk.
+pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
+    let pool = plan.pool;
+    let layout = pool.layout;
+    let n_words = words.len() / layout.word_bytes();
+    let mut symbols = vec![0; n_words];
+    let has_missed = float::symbols(plan.isa, layout, pool.base, words, &mut symbols);
+
+    let unit_words = units::unit_words(plan.row_words);
+    let (numbers, counts) = if plan.may_sort && n_words > unit_words {
+        sort(plan, words, &symbols, unit_words)
+    } else {
+        let mut counts = [0; 256];
+        histogram::count(&symbols, &mut counts);
+        (vec![0; n_words.div_ceil(unit_words)], vec![(None, counts)])
+    };
+    let is_single = counts.len() == 1;
+    let mut head = Head {
+        n_words,
+        classes: Vec::new(),
+        unit_words: if is_single { n_words } else { unit_words },
+        unit_classes: if is_single { Vec::new() } else { numbers },
+        blocks: Vec::new(),
+    };
+    // Placing needs the number of classes only.
+    head.classes = vec![Class { key: Coding::Raw, low: Vec::new() }; counts.len()];
+    let places = head.places();
+    head.classes = counts
+        .iter()
+        .enumerate()
+        .map(|(class, (pooled, counts))| {
+            let key = choose_key(pool, *pooled, counts, has_missed);
+            let runs = places.iter().filter(|place| place.0 == class);
+            Class { key, low: choose_low(plan.isa, layout, words, runs.map(|place| &place.1[..])) }
+        })
+        .collect();
+
+    let mut body = Vec::with_capacity(words.len() * 3 / 4);
+    let tables: Vec<Vec<Option<Box<EncodeTable>>>> =
+        head.classes.iter().map(|class| class.codings().map(|coding| table_of(coding, pool).map(EncodeTable::new)).collect()).collect();
+    let mut block = Block::default();
+    for (class, pieces) in &places {
+        block.gather(layout, words, &symbols, pieces);
+        let start = body.len();
+        block.encode(plan, &head.classes[*class], &tables[*class], has_missed, &mut body);
+        head.blocks.push(BlockEntry { bytes: (body.len() - start) as u32, crc: crc32fast::hash(&body[start..]) });
+    }
+    Coded { head: head.to_bytes(), body }
+}
+
+/// The table of a coding, if it is an rANS one.
+pub(super) fn table_of<'a>(coding: &'a Coding, pool: &'a Pool) -> Option<&'a FreqTable> {
+    match coding {
+        Coding::Pooled(index) => Some(&pool.tables[*index as usize]),
+        Coding::Own(table) => Some(table),
+        _ => None,
+    }
+}
+
+/// The class number of every unit, and of every class the index of its table in the pool and the counts of its symbols.
+type Sorted = (Vec<u8>, Vec<(Option<u8>, [u32; 256])>);
+
+fn sort(plan: &Plan<'_>, words: &[u8], symbols: &[u8], unit_words: usize) -> Sorted {
+    let layout = plan.pool.layout;
+    let units = units::count(symbols, unit_words);
+    let tables = assign::classes(plan.isa, &units, &plan.pool.tables);
+    let precisions = units::precisions(layout, words, unit_words);
+    // Classes are numbered in the order of (precision, table), those without units left out.
+    let n_tables = plan.pool.tables.len().max(1);
+    let mut counts = vec![None; units::n_precisions(layout) * n_tables];
+    let index = |unit: usize| precisions[unit] as usize * n_tables + tables[unit] as usize;
+    for (unit, unit_counts) in units.iter().enumerate() {
+        units::add(counts[index(unit)].get_or_insert([0; 256]), unit_counts);
+    }
+    let mut number = 0;
+    let numbers: Vec<u8> = counts
+        .iter()
+        .map(|counts| {
+            let now = number;
+            number += counts.is_some() as u8;
+            now
+        })
+        .collect();
+    let classes = (0..units.len()).map(|unit| numbers[index(unit)]).collect();
+    let pooled = |i: usize| (!plan.pool.tables.is_empty()).then_some((i % n_tables) as u8);
+    (classes, counts.iter().enumerate().filter_map(|(i, counts)| counts.map(|counts| (pooled(i), counts))).collect())
+}
+
+/// The cheapest coding of a key stream.
+fn choose_key(pool: &Pool, pooled: Option<u8>, counts: &[u32; 256], has_missed: bool) -> Coding {
+    let n: u64 = counts.iter().map(|&n| n as u64).sum();
+    if let Some(only) = single(counts).filter(|_| !has_missed) {
+        return Coding::Constant(only);
+    }
+    let mut best = pooled.map(|index| {
+        let table = &pool.tables[index as usize];
+        (cost::total(counts, &cost::symbol_costs(table)), Coding::Pooled(index))
+    });
+    if let Some((table, cost)) = FreqTable::fit(counts) {
+        if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+            best = Some((cost, Coding::Own(table)));
+        }
+    }
+    match best {
+        Some((cost, _)) if allows_raw_keys(pool.layout) && cost + STREAM_COST > n * 8 * ONE_BIT => Coding::Raw,
+        Some((_, coding)) => coding,
+        None if allows_raw_keys(pool.layout) => Coding::Raw,
+        // Too few words for any table: the likeliest symbol, and patches for the others.
+        None => Coding::Own(FreqTable::of_two(likeliest(counts))),
+    }
+}
+
+/// Length field, states and padding of an rANS stream without a seed.
+const STREAM_COST: u64 = (STATES_BYTES as u64 / 2 + 6) * 8 * ONE_BIT;
+
+fn single(counts: &[u32; 256]) -> Option<u8> {
+    let mut used = (0..256).filter(|&s| counts[s] > 0);
+    let only = used.next().unwrap_or(0);
+    used.next().is_none().then_some(only as u8)
+}
+
+fn likeliest(counts: &[u32; 256]) -> u8 {
+    (0..256).rev().max_by_key(|&s| counts[s]).unwrap_or(0) as u8
+}
+
+/// The cheapest codings of the low bytes of a class, whose blocks lie at `places`.
+fn choose_low<'a>(isa: Isa, layout: Layout, words: &[u8], places: impl Iterator<Item = &'a [(usize, usize)]> + Clone) -> Vec<Coding> {
+    let width = layout.word_bytes();
+    (0..layout.low_bytes())
+        .map(|place| {
+            let mut buffer = vec![0; BLOCK_WORDS];
+            let mut counts = [0; 256];
+            let mut n = 0;
+            for (start, len) in places.clone().flatten() {
+                for words in words[start * width..][..len * width].chunks(LOW_SAMPLE_WORDS * width) {
+                    let buffer = &mut buffer[..words.len() / width];
+                    float::low_bytes(isa, layout, place, words, buffer);
+                    histogram::count(buffer, &mut counts);
+                    n += buffer.len() as u64;
+                    // The bias of the estimate is some 255 / (2 ln 2) bits in all.
+                    if n >= LOW_SAMPLE_WORDS as u64 && cost::entropy(&counts) + 184 * ONE_BIT > n * (8 * ONE_BIT - 20) {
+                        return Coding::Raw;
+                    }
+                }
+            }
+            if let Some(only) = single(&counts) {
+                return Coding::Constant(only);
+            }
+            match FreqTable::fit(&counts) {
+                Some((table, cost)) if cost + 2 * STREAM_COST < n * 8 * ONE_BIT && counts.iter().enumerate().all(|(s, &n)| n == 0 || table.freq(s as u8) > 0) => {
+                    Coding::Own(table)
+                }
+                _ => Coding::Raw,
+            }
+        })
+        .collect()
+}
+
+/// The words of a block, side by side, and room for its parts.
+#[derive(Default)]
+struct Block {
+    words: Vec<u8>,
+    symbols: Vec<u8>,
+}
+
+impl Block {
+    fn gather(&mut self, layout: Layout, words: &[u8], symbols: &[u8], pieces: &[(usize, usize)]) {
+        let width = layout.word_bytes();
+        self.words.clear();
+        self.symbols.clear();
+        for &(start, len) in pieces {
+            self.words.extend_from_slice(&words[start * width..][..len * width]);
+            self.symbols.extend_from_slice(&symbols[start..][..len]);
+        }
+    }
+
+    /// Appends the stored form of the block.
+    fn encode(&mut self, plan: &Plan<'_>, class: &Class, tables: &[Option<Box<EncodeTable>>], has_missed: bool, out: &mut Vec<u8>) {
+        let layout = plan.pool.layout;
+        let n = self.symbols.len();
+        let patches = match &class.key {
+            Coding::Raw => Vec::new(),
+            key => self.patches(layout, plan.pool.base, key, table_of(key, plan.pool), has_missed),
+        };
+
+        let mut raw = vec![0; planes::raw_bytes(layout.raw_bits(), n)];
+        float::raw_planes(plan.isa, layout, &self.words, &mut raw);
+        if class.key == Coding::Raw {
+            raw.extend_from_slice(&self.symbols);
+        }
+        let mut coded_low = Vec::new();
+        for place in (0..layout.low_bytes()).rev() {
+            let coding = &class.low[place];
+            if !matches!(coding, Coding::Constant(_)) {
+                let mut bytes = vec![0; n];
+                float::low_bytes(plan.isa, layout, place, &self.words, &mut bytes);
+                if coding.is_rans() {
+                    coded_low.push(bytes);
+                } else {
+                    raw.extend_from_slice(&bytes);
+                }
+            }
+        }
+
+        let streams = class.codings().zip(tables).filter_map(|(_, table)| table.as_deref());
+        let all_symbols = class.key.is_rans().then_some(&self.symbols).into_iter().chain(&coded_low);
+        let mut n_seeded = 0;
+        let mut encoders = Vec::new();
+        for (table, symbols) in streams.zip(all_symbols) {
+            let mut seed = [0; SEED_BYTES];
+            if encoders.is_empty() && raw.len() >= SEED_BYTES {
+                seed.copy_from_slice(&raw[..SEED_BYTES]);
+                n_seeded = SEED_BYTES;
+            }
+            let mut encoder = Encoder::new(symbols.len(), &seed);
+            rans::encode(plan.isa, table, symbols, &mut encoder);
+            encoders.push(encoder);
+        }
+
+        let parts: Vec<_> = encoders.iter().map(Encoder::finish).collect();
+        let start = out.len();
+        parts.iter().for_each(|(_, words)| out.extend((words.len() as u32).to_le_bytes()));
+        if class.key != Coding::Raw {
+            out.extend((patches.len() as u32).to_le_bytes());
+        }
+        parts.iter().for_each(|(states, _)| out.extend(states));
+        for (_, words) in &parts {
+            out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+            fill(out, start);
+        }
+        out.extend_from_slice(&raw[n_seeded..]);
+        fill(out, start);
+        out.extend(patches.iter().flat_map(|(at, _)| at.to_le_bytes()));
+        out.extend(patches.iter().flat_map(|(_, key)| key.to_le_bytes()));
+        fill(out, start);
+    }
+
+    /// Lists the keys that the stream cannot hold, and puts the likeliest symbol in their place.
+    fn patches(&mut self, layout: Layout, base: u16, key: &Coding, table: Option<&FreqTable>, has_missed: bool) -> Vec<(u16, u16)> {
+        let (is_coded, filler): ([bool; 256], u8) = match (key, table) {
+            (Coding::Constant(only), _) => (std::array::from_fn(|s| s == *only as usize), *only),
+            (_, Some(table)) => (std::array::from_fn(|s| table.freq(s as u8) > 0), table.likeliest()),
+            _ => return Vec::new(),
+        };
+        if !has_missed && self.symbols.iter().all(|&s| is_coded[s as usize]) {
+            return Vec::new();
+        }
+        let mut patches = Vec::new();
+        for (at, symbol) in self.symbols.iter_mut().enumerate() {
+            let key = float::key(layout, &self.words, at);
+            let shown = if layout.is_windowed() { layout::key_of(*symbol, base) } else { *symbol as u16 };
+            if shown != key || !is_coded[*symbol as usize] {
+                patches.push((at as u16, key));
+                *symbol = filler;
+            }
+        }
+        patches
+    }
+}
+
+/// Fills with zeros to a multiple of four bytes from `start`.
+fn fill(out: &mut Vec<u8>, start: usize) {
+    out.resize(start + (out.len() - start).next_multiple_of(4), 0);
+}
