@@ -3,10 +3,9 @@
 import os
 from collections.abc import MutableMapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from . import _core
-from ._core import Mode
 from .errors import BigSmallError
 from .progress import ProgressOption, reporting
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 StrPath: TypeAlias = str | os.PathLike[str]
+Mode: TypeAlias = Literal["balanced", "storage", "inference"]
 Facts: TypeAlias = dict[str, Any]
 
 COMPRESSED_SUFFIX = ".bs"

@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterator, MutableMapping
 from typing import TypeAlias
 
-from ._core import Progress, Reader, Tensor
+from ._core import Reader, Tensor
 from .errors import BigSmallError, FormatError, located
+from .progress import Progress
 from .shards import shard_paths
 
 Damaged: TypeAlias = MutableMapping[str, BigSmallError]

@@ -18,9 +18,10 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("numpy arrays need numpy: pip install 'bigsmall[numpy]'", name="numpy") from error
 
-from ._core import Progress, Tensor
+from ._core import Tensor
 from .dtypes import array_shape
 from .loading import Damaged, decoded_tensors
+from .progress import Progress
 from .slices import Framework
 
 DTYPES: dict[str, np.dtype] = {

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from ._core import Progress
+Progress: TypeAlias = Callable[[int, int], object]
+"""Called with (raw bytes done, raw bytes in all), at most some ten times a second, from the calling thread."""
 
 ProgressOption: TypeAlias = bool | Progress | None
-"""None or False: nothing. True: a bar on stderr if that is a terminal. Or a function called with (raw bytes done, raw bytes in all)."""
+"""None or False: nothing. True: a bar on stderr if that is a terminal. Or a function to report to."""
 
 
 @contextmanager

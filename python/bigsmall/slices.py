@@ -1,14 +1,12 @@
 """Indexing a tensor on disk, as safetensors' slices do."""
 
-import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from numbers import Integral
+from typing import Any, NamedTuple
 
 from ._core import Reader, Tensor
 from .dtypes import array_shape
 from .errors import OptionError, located
-
-Index: TypeAlias = int | slice
 
 
 class Framework(NamedTuple):
@@ -21,10 +19,10 @@ class Framework(NamedTuple):
 
 
 class TensorSlice:
-    """A tensor that is decoded when it is indexed, and of its first dimension only the blocks that hold the rows asked for.
+    """A tensor that is decoded when it is indexed.
 
-    Indices are integers, slices with a positive step, and one Ellipsis, as in safetensors; negative ones count from the end. A bound
-    outside of the tensor is an IndexError where numpy would cut it off: a shard of a wrong shape must not go unnoticed.
+    An index means what it means for arrays of the framework. If it begins with an integer or a slice, only the blocks that hold those
+    rows are decoded; any other index decodes the whole tensor.
     """
 
     def __init__(self, reader: Reader, entry: dict[str, Any], framework: Framework) -> None:
@@ -43,70 +41,46 @@ class TensorSlice:
         return self._dtype
 
     def __getitem__(self, index: Any) -> Any:
-        """The part of the tensor that `index` selects, as an array of its own.
+        """The part of the tensor that `index` selects, in C order.
 
-        F4 elements share bytes in pairs, so their last dimension can be cut only between pairs; tensors stored as a flat row of bytes
-        (F6, and F4 with an odd last dimension) can only be taken whole.
+        Where elements share bytes, only what `bigsmall.dtypes.array_shape` keeps of the first dimension can be indexed: F4 matrices by
+        their rows, flat rows of bytes not at all.
 
-        Raises IndexError for a bound outside of the tensor or too many indices, TypeError for what is no index, ValueError for a
-        step below one, OptionError for a cut through a byte, CorruptError for damaged data.
+        Raises IndexError, TypeError or ValueError for what the framework takes for no index, OptionError for an index into shared
+        bytes, CorruptError for damaged data.
         """
-        indices = _resolve(index, self._shape)
-        if all(i == slice(0, size, 1) for i, size in zip(indices, self._shape, strict=True)):
-            return self._framework.place(self._framework.wrap(self._reader.tensor(self._name)))
-        first, *inner = self._in_array(indices)
-        start, stop = (indices[0], indices[0] + 1) if isinstance(indices[0], int) else (indices[0].start, indices[0].stop)
-        rows = self._framework.wrap(self._reader.rows(self._name, start, stop))
-        of_rows = 0 if isinstance(first, int) else slice(None, None, first.step)
-        return self._framework.place(rows[(of_rows, *inner)])
+        index = index if isinstance(index, tuple) else (index,)
+        rows = _rows(index[0], self._shape[0]) if index and self._shape else None
+        if array_shape(self._dtype, self._shape) != self._shape:
+            index = self._in_array(index, rows)
+        if rows is None or rows.stop - rows.start == self._shape[0]:
+            return self._framework.place(self._framework.wrap(self._reader.tensor(self._name))[index])
+        part = self._framework.wrap(self._reader.rows(self._name, rows.start, rows.stop))
+        first = 0 if isinstance(index[0], Integral) else slice(None, None, rows.step)
+        return self._framework.place(part[(first, *index[1:])])
 
-    def _in_array(self, indices: list[Index]) -> list[Index]:
-        """The same indices, counted in what the array of the whole tensor holds."""
-        in_array = array_shape(self._dtype, self._shape)
-        if in_array == self._shape:
-            return indices
-        *outer, last = indices
-        in_pairs = self._dtype == "F4" and len(in_array) == len(self._shape)
-        if in_pairs and isinstance(last, slice) and (last.start % 2, last.stop % 2, last.step) == (0, 0, 1):
-            return [*outer, slice(last.start // 2, last.stop // 2, 1)]
-        raise located(
-            OptionError, f"{self._dtype} elements share bytes, and this index cuts one", path=self._reader.path, tensor=self._name
-        )
+    def _in_array(self, index: tuple[Any, ...], rows: slice | None) -> tuple[Any, ...]:
+        """The index for the array of a tensor whose elements share bytes, if it leaves them together."""
+        if all(item is Ellipsis or (isinstance(item, slice) and item == slice(None)) for item in index):
+            return (Ellipsis,)
+        keeps_rows = len(array_shape(self._dtype, self._shape)) == len(self._shape) > 1
+        if keeps_rows and rows is not None and len(index) == 1:
+            return index
+        message = f"{self._dtype} elements share bytes, and this index would part them"
+        raise located(OptionError, message, path=self._reader.path, tensor=self._name)
 
 
-def _resolve(index: Any, shape: tuple[int, ...]) -> list[Index]:
-    """One integer or slice for every dimension, all bounds within it and not negative, no slice that ends before it starts."""
-    given = list(index) if isinstance(index, tuple) else [index]
-    gaps = [position for position, item in enumerate(given) if item is Ellipsis]
-    if len(gaps) > 1:
-        raise IndexError("an index can have only one ellipsis ('...')")
-    n_free = len(shape) - (len(given) - len(gaps))
-    if n_free < 0:
-        raise IndexError(f"{len(given) - len(gaps)} indices for a tensor of {len(shape)} dimensions")
-    position = gaps[0] if gaps else len(given)
-    given[position : position + 1] = [slice(None)] * n_free
-    return [_bounded(item, dimension, size) for dimension, (item, size) in enumerate(zip(given, shape, strict=True))]
-
-
-def _bounded(item: Any, dimension: int, size: int) -> Index:
-    if isinstance(item, slice):
-        step = 1 if item.step is None else operator.index(item.step)
-        if step < 1:
-            raise ValueError(f"the step of a slice is {step}; only positive ones are supported")
-        start = 0 if item.start is None else _bound(item.start, dimension, size, size)
-        stop = size if item.stop is None else _bound(item.stop, dimension, size, size)
+def _rows(item: Any, n_rows: int) -> slice | None:
+    """The rows that the first item of an index selects, with bounds within 0 and `n_rows`; None if the framework has to tell."""
+    if isinstance(item, bool):
+        # An integer to Python, but a mask to frameworks.
+        return None
+    if isinstance(item, Integral):
+        row = int(item)
+        if not -n_rows <= row < n_rows:
+            raise IndexError(f"index {row} is out of bounds for a first dimension of size {n_rows}")
+        return slice(row % n_rows, row % n_rows + 1, 1)
+    if isinstance(item, slice) and (item.step is None or item.step > 0):
+        start, stop, step = item.indices(n_rows)
         return slice(start, max(start, stop), step)
-    if isinstance(item, list) and not item:
-        return slice(0, 0, 1)
-    return _bound(item, dimension, size, size - 1)
-
-
-def _bound(value: Any, dimension: int, size: int, last: int) -> int:
-    try:
-        position = operator.index(value)
-    except TypeError:
-        raise TypeError(f"an index is an integer, a slice or an ellipsis, not {type(value).__name__}") from None
-    counted = position + size if position < 0 else position
-    if not 0 <= counted <= last:
-        raise IndexError(f"index {position} is out of bounds for dimension {dimension} of size {size}")
-    return counted
+    return None

@@ -78,7 +78,7 @@ def ratio_pct(compressed_bytes: int, raw_bytes: int) -> float | None:
 
 
 def totals_by(rows: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], str]) -> dict[str, dict[str, Any]]:
-    """`tensor_count`, `raw_bytes`, `compressed_bytes` and `ratio_pct` of the rows of `stat` that have the same key, most raw bytes first."""
+    """The `total` of the rows of `stat` that have the same key, most raw bytes first."""
     groups: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[key(row)].append(row)
@@ -87,6 +87,7 @@ def totals_by(rows: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], st
 
 
 def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`tensor_count`, `raw_bytes`, `compressed_bytes` and `ratio_pct` of rows of `stat`."""
     raw_bytes, compressed_bytes = (sum(row[key] for row in rows) for key in ("raw_bytes", "compressed_bytes"))
     return {
         "tensor_count": len(rows),

@@ -15,9 +15,10 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("torch tensors need PyTorch: pip install 'bigsmall[torch]'", name="torch") from error
 
-from ._core import Progress, Tensor
+from ._core import Tensor
 from .dtypes import array_shape
 from .loading import Damaged, decoded_tensors
+from .progress import Progress
 from .slices import Framework
 
 Device = str | int | torch.device

@@ -4,6 +4,7 @@ import enum
 import errno
 
 from ..errors import BigSmallError, OptionError
+from .printer import printable
 
 
 class Exit(enum.IntEnum):
@@ -54,4 +55,4 @@ def line_of(error: BaseException) -> str:
     else:
         # Not str(error): a KeyError would put its message in quotes.
         text = str(error.args[0]) if error.args else type(error).__name__
-    return " ".join(text.split())
+    return printable(text)

@@ -9,12 +9,17 @@ from typing import Any
 def emit(facts: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
     """Print the facts, or the lines that tell them to people."""
     if as_json:
-        print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(facts, indent=2, allow_nan=False))
     else:
         for line in lines:
-            print(line)
+            print(printable(line))
     # A closed pipe is noticed here, not when the interpreter shuts down.
     sys.stdout.flush()
+
+
+def printable(line: str) -> str:
+    """The line with everything escaped that a terminal might obey: names of files and tensors come from strangers."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def n_bytes(count: int) -> str:
