@@ -89,18 +89,8 @@ mod tests {
                 let decoder = decode::Decoder::new(isa, &pool, &coded.head, n, coded.body.len()).unwrap();
                 let decode = |range: std::ops::Range<usize>| {
                     let mut out = vec![0xEE; range.len() * layout.word_bytes()];
-                    let mut body = coded.body.clone();
-                    let mut blocks = Vec::new();
-                    let mut rest = &mut body[..];
-                    let mut at = 0;
-                    for block in decoder.blocks_of(&range) {
-                        let bytes = decoder.block_bytes(block);
-                        let (_, tail) = rest.split_at_mut(bytes.start - at);
-                        let (head, tail) = tail.split_at_mut(bytes.len());
-                        blocks.push((block, head));
-                        (rest, at) = (tail, bytes.end);
-                    }
-                    decoder.decode(&mut blocks, &range, &mut out).unwrap();
+                    let blocks: Vec<_> = decoder.blocks_of(&range).into_iter().map(|block| (block, &coded.body[decoder.block_bytes(block)])).collect();
+                    decoder.decode(&blocks, &range, &mut out).unwrap();
                     out
                 };
                 prop_assert_eq!(&decode(0..n), &words);

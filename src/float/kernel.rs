@@ -61,12 +61,13 @@ pub fn low_bytes(isa: Isa, layout: Layout, place: usize, words: &[u8], out: &mut
     for_each_isa!(isa, low_bytes_any(layout: Layout, place: usize, words: &[u8], out: &mut [u8]))
 }
 
-/// Puts words together from their symbols, raw-bit planes and low bytes (lowest first).
-pub fn join(isa: Isa, layout: Layout, base: u16, symbols: &[u8], raw: &[u8], low: &[LowBytes<'_>], out: &mut [u8]) {
+/// Puts words together from their symbols, raw-bit planes (widest first) and low bytes (lowest first).
+pub fn join(isa: Isa, layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: &[LowBytes<'_>], out: &mut [u8]) {
     assert_eq!(out.len(), symbols.len() * layout.word_bytes());
-    assert_eq!(raw.len(), planes::raw_bytes(layout.raw_bits(), symbols.len()));
     assert_eq!(low.len(), layout.low_bytes());
-    for_each_isa!(isa, join_any(layout: Layout, base: u16, symbols: &[u8], raw: &[u8], low: &[LowBytes<'_>], out: &mut [u8]))
+    let lengths = widths(layout.raw_bits()).map(|width| plane_bytes(width, symbols.len()));
+    assert!(planes.iter().map(|plane| plane.len()).eq(lengths));
+    for_each_isa!(isa, join_any(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: &[LowBytes<'_>], out: &mut [u8]))
 }
 
 /// Replaces the key of word `at`.
@@ -199,18 +200,18 @@ fn pack_planes<const W: usize, const R: u32>(words: &[u8], mut out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn join_any(layout: Layout, base: u16, symbols: &[u8], raw: &[u8], low: &[LowBytes<'_>], out: &mut [u8]) {
+fn join_any(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: &[LowBytes<'_>], out: &mut [u8]) {
     match layout {
         Layout::Byte => out.copy_from_slice(symbols),
-        Layout::F8 => join_heads::<1, 1>(layout, base, symbols, raw, out),
-        Layout::Bf16 => join_heads::<2, 6>(layout, base, symbols, raw, out),
-        Layout::F16 => join_heads::<2, 8>(layout, base, symbols, raw, out),
+        Layout::F8 => join_heads::<1, 1>(layout, base, symbols, planes, out),
+        Layout::Bf16 => join_heads::<2, 6>(layout, base, symbols, planes, out),
+        Layout::F16 => join_heads::<2, 8>(layout, base, symbols, planes, out),
         Layout::F32 => {
-            join_heads::<4, 6>(layout, base, symbols, raw, out);
+            join_heads::<4, 6>(layout, base, symbols, planes, out);
             join_low::<4>(low, out);
         }
         Layout::F64 => {
-            join_heads::<8, 3>(layout, base, symbols, raw, out);
+            join_heads::<8, 3>(layout, base, symbols, planes, out);
             join_low::<8>(low, out);
         }
         Layout::I16 => join_top::<2>(symbols, low, out),
@@ -244,40 +245,50 @@ fn join_low<const W: usize>(low: &[LowBytes<'_>], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn join_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: &[u8], raw: &[u8], out: &mut [u8]) {
+fn join_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], out: &mut [u8]) {
     let words = out.as_chunks_mut::<W>().0;
     let n = symbols.len();
-    // Planes in front of the narrowest one; three are enough for every layout.
-    let mut planes: [(u32, &[u8]); 3] = [(0, &[]); 3];
-    let mut rest = raw;
-    for (plane, width) in planes.iter_mut().zip(widths(R)) {
-        let (bytes, next) = rest.split_at(plane_bytes(width, n));
-        *plane = (width, bytes);
-        rest = next;
-    }
+    let mut rest = planes.iter();
+    let planes = [8, 4, 2, 1].map(|width| if R & width != 0 { rest.next().copied().unwrap_or_default() } else { &[] });
     // Whole groups of the narrowest plane are whole groups of all.
     let narrowest = group_words(1 << R.trailing_zeros());
     let n_whole = n / narrowest * narrowest;
     let runs = symbols[..n_whole].as_chunks::<RUN>().0.iter().zip(words.as_chunks_mut::<RUN>().0);
     for (run, (symbols, words)) in runs.enumerate() {
-        let mut fields = [0u8; RUN];
-        for &(width, plane) in planes.iter().filter(|plane| plane.0 > 0) {
-            let per_group = 8 / width as usize;
-            let bytes = &plane[run / per_group * RUN..][..RUN];
-            let shift = (run % per_group) as u32 * width;
-            let mask = ((1u16 << width) - 1) as u8;
-            for (field, byte) in fields.iter_mut().zip(bytes) {
-                *field = ((*field as u16) << width) as u8 | byte >> shift & mask;
-            }
+        let mut fields = [0u64; RUN / 8];
+        put_fields::<8, R>(&mut fields, planes[0], run);
+        put_fields::<4, R>(&mut fields, planes[1], run);
+        put_fields::<2, R>(&mut fields, planes[2], run);
+        put_fields::<1, R>(&mut fields, planes[3], run);
+        let mut field_bytes = [0u8; RUN];
+        for (bytes, field) in field_bytes.as_chunks_mut::<8>().0.iter_mut().zip(fields) {
+            *bytes = field.to_le_bytes();
         }
-        put_heads::<W, R>(layout, base, symbols, &fields, words);
+        put_heads::<W, R>(layout, base, symbols, &field_bytes, words);
     }
     if n_whole < n {
         let mut fields = vec![0; n - n_whole];
-        for &(width, plane) in planes.iter().filter(|plane| plane.0 > 0) {
+        for (width, plane) in [8, 4, 2, 1].into_iter().zip(planes).filter(|(width, _)| R & width != 0) {
             planes::unpack(width, &plane[plane_bytes(width, n_whole)..], &mut fields);
         }
         put_heads::<W, R>(layout, base, &symbols[n_whole..], &fields, &mut words[n_whole..]);
+    }
+}
+
+/// Puts the fields of a run of words from a plane of width `W` below those in `fields`, if raw bits have such a plane. Eight bytes at a time:
+/// fields never reach into the next byte, and what a shift brings from there is masked off.
+#[inline(always)]
+fn put_fields<const W: u32, const R: u32>(fields: &mut [u64; RUN / 8], plane: &[u8], run: usize) {
+    if R & W == 0 {
+        return;
+    }
+    let per_group = 8 / W as usize;
+    let bytes: &[u8; RUN] = plane[run / per_group * RUN..][..RUN].try_into().expect("a run of bytes");
+    let shift = (run % per_group) as u32 * W;
+    let mask = u64::MAX / 255 * ((1 << W) - 1);
+    for (field, bytes) in fields.iter_mut().zip(bytes.as_chunks::<8>().0) {
+        let above = if W == 8 { 0 } else { *field << W };
+        *field = above | u64::from_le_bytes(*bytes) >> shift & mask;
     }
 }
 
@@ -286,10 +297,16 @@ fn put_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: &
     for ((word, &symbol), &field) in words.iter_mut().zip(symbols).zip(fields) {
         let key = if layout.is_windowed() { key_of(symbol, base) } else { symbol as u16 };
         let head = key << R | field as u16;
-        if W == 1 {
-            word[0] = (head as u8).rotate_right(1);
-        } else {
-            [word[W - 2], word[W - 1]] = head.rotate_right(1).to_le_bytes();
+        match W {
+            1 => word[0] = (head as u8).rotate_right(1),
+            // A word of known size is stored as one, which vectors can do.
+            2 => *word = std::array::from_fn(|i| head.rotate_right(1).to_le_bytes()[i % 2]),
+            4 => {
+                let low = u16::from_le_bytes([word[0], word[1]]) as u32;
+                let bytes = (low | (head.rotate_right(1) as u32) << 16).to_le_bytes();
+                *word = std::array::from_fn(|i| bytes[i % 4]);
+            }
+            _ => [word[W - 2], word[W - 1]] = head.rotate_right(1).to_le_bytes(),
         }
     }
 }
@@ -317,7 +334,9 @@ mod tests {
                 }).collect();
                 let low: Vec<LowBytes> = low.iter().map(|b| LowBytes::Each(b)).collect();
                 let mut back = vec![0xEE; words.len()];
-                join(isa, layout, base, &seen, &raw, &low, &mut back);
+                let mut rest = &raw[..];
+                let planes: Vec<&[u8]> = widths(layout.raw_bits()).map(|width| rest.split_off(..plane_bytes(width, n)).unwrap()).collect();
+                join(isa, layout, base, &seen, &planes, &low, &mut back);
                 let mut any_missed = false;
                 for i in 0..n {
                     let key = key(layout, &words, i);

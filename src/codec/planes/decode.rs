@@ -1,15 +1,14 @@
 //! Decoding a `planes` chunk, whole or in part.
 
-use super::encode::table_of;
-use super::head::{Class, Coding, Head};
+use super::head::{Class, Coding, Head, Piece};
 use super::pool::Pool;
 use crate::float::kernel::{self as float, LowBytes};
 use crate::float::planes;
-use crate::limits::BLOCK_WORDS;
 use crate::rans::bits::{take, take_u32};
 use crate::rans::decode::{DecodeTable, Stream};
 use crate::rans::{SEED_BYTES, STATES_BYTES, kernel as rans};
 use crate::simd::Isa;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A chunk's head, with what is needed to decode any of its blocks.
@@ -19,7 +18,7 @@ pub struct Decoder<'a> {
     head: Head,
     /// For each class, for each of its streams in stored order, the table if it is an own one.
     own: Vec<Vec<Option<Box<DecodeTable>>>>,
-    places: Vec<(usize, Vec<(usize, usize)>)>,
+    places: Vec<(usize, Vec<Piece>)>,
     /// Byte offset of every block in the body, and of its end.
     offsets: Vec<usize>,
 }
@@ -57,76 +56,85 @@ impl<'a> Decoder<'a> {
 
     /// The blocks that hold any of the words in `range`.
     pub fn blocks_of(&self, range: &Range<usize>) -> Vec<usize> {
-        let overlaps = |&(start, len): &(usize, usize)| start < range.end && start + len > range.start;
+        let overlaps = |piece: &Piece| piece.start < range.end && piece.start + piece.len > range.start;
         (0..self.n_blocks()).filter(|&block| self.places[block].1.iter().any(overlaps)).collect()
     }
 
-    /// Decodes the given blocks, whose stored bytes may be overwritten, into the parts of `out` that they cover. `out` holds the words in `range`.
-    pub fn decode(&self, blocks: &mut [(usize, &mut [u8])], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
+    /// Decodes the given blocks into the parts of `out` that they cover. `out` holds the words in `range`.
+    pub fn decode(&self, blocks: &[(usize, &[u8])], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
         let mut scratch = Scratch::default();
-        let mut pairs = blocks.chunks_exact_mut(2);
+        let mut pairs = blocks.chunks_exact(2);
         for pair in &mut pairs {
-            let [(a, bytes_a), (b, bytes_b)] = pair else { unreachable!("chunks of two") };
-            self.decode_side_by_side([*a, *b], [bytes_a, bytes_b], &mut scratch, range, out)?;
+            self.decode_side_by_side([pair[0], pair[1]], &mut scratch, range, out)?;
         }
-        for (block, bytes) in pairs.into_remainder() {
-            self.decode_side_by_side([*block], [bytes], &mut scratch, range, out)?;
+        for block in pairs.remainder() {
+            self.decode_side_by_side([*block], &mut scratch, range, out)?;
         }
         Ok(())
     }
 
+    /// Decodes `N` blocks in steps of [`STEP_WORDS`], so that symbols stay in the nearest cache and the words of one step drain to memory while
+    /// the symbols of the next are decoded. The first words of a block wait for the seed, which appears with the last.
     fn decode_side_by_side<const N: usize>(
         &self,
-        blocks: [usize; N],
-        bytes: [&mut [u8]; N],
+        blocks: [(usize, &[u8]); N],
         scratch: &mut Scratch,
         range: &Range<usize>,
         out: &mut [u8],
     ) -> Result<(), Damage> {
-        let layout = self.pool.layout;
-        let mut parts = Vec::with_capacity(N);
-        for (k, block) in blocks.into_iter().enumerate() {
-            if crc32fast::hash(bytes[k]) != self.head.blocks[block].crc {
+        let n_streams = self.pool.layout.low_bytes() + 1;
+        scratch.symbols.resize(2 * N * n_streams, Vec::new());
+        scratch.symbols.iter_mut().for_each(|symbols| symbols.resize(STEP_WORDS, 0));
+        let (first_symbols, step_symbols) = scratch.symbols.split_at_mut(N * n_streams);
+
+        let mut opened = Vec::with_capacity(N);
+        for (block, bytes) in blocks {
+            if crc32fast::hash(bytes) != self.head.blocks[block].crc {
                 return Err((block, "does not match its checksum"));
             }
             let (class, pieces) = &self.places[block];
-            let n = pieces.iter().map(|piece| piece.1).sum();
-            parts.push(Parts::parse(&self.head.classes[*class], self.pool, n, bytes[k]).ok_or((block, CONTRADICTION))?);
+            opened.push(OpenBlock::new(&self.head.classes[*class], pieces, self.pool, bytes).ok_or((block, CONTRADICTION))?);
         }
-
-        // Streams of the same rank are decoded together; blocks of other classes may lack one.
-        let n_streams = layout.low_bytes() + 1;
-        scratch.symbols.resize(N * n_streams, Vec::new());
-        let mut seeds = [[0; SEED_BYTES]; N];
-        for rank in 0..n_streams {
-            let mut jobs = Vec::with_capacity(N);
-            for (k, symbols) in scratch.symbols[rank * N..][..N].iter_mut().enumerate() {
-                symbols.resize(parts[k].n, 0);
-                if let Some(stored) = &parts[k].streams[rank] {
-                    let stream = stored.open(bytes[k]).ok_or((blocks[k], CONTRADICTION))?;
-                    jobs.push((k, self.table(self.places[blocks[k]].0, rank), stream, &mut symbols[..]));
+        let n_max = opened.iter().map(|block| block.n).max().unwrap_or(0);
+        for start in (0..n_max).step_by(STEP_WORDS) {
+            let symbols = if start == 0 { &mut *first_symbols } else { &mut *step_symbols };
+            for rank in 0..n_streams {
+                let mut jobs = opened.iter_mut().zip(&mut symbols[rank * N..][..N]).zip(&blocks).filter_map(|((open, symbols), block)| {
+                    let n = open.n.saturating_sub(start).min(STEP_WORDS);
+                    let stream = open.streams[rank].as_mut()?;
+                    Some((self.table(self.places[block.0].0, rank), stream, &mut symbols[..n]))
+                });
+                let is_whole = match (jobs.next(), jobs.next()) {
+                    (Some((table_a, a, out_a)), Some((table_b, b, out_b))) => {
+                        rans::decode_pair(self.isa, [table_a, table_b], [a, b], [out_a, out_b])
+                    }
+                    (Some((table, stream, out)), None) => rans::decode(self.isa, table, stream, out),
+                    _ => true,
+                };
+                if !is_whole {
+                    return Err((blocks[0].0, ENDS_WRONG));
                 }
             }
-            let is_whole = match &mut jobs[..] {
-                [(_, table_a, a, out_a), (_, table_b, b, out_b)] => rans::decode_pair(self.isa, [table_a, table_b], [a, b], [out_a, out_b]),
-                jobs => jobs.iter_mut().all(|(_, table, stream, out)| rans::decode(self.isa, table, stream, out)),
-            };
-            for (k, _, stream, _) in jobs {
-                let seed = stream.finish().filter(|_| is_whole).ok_or((blocks[k], "does not decode: its stream ends in a wrong state"))?;
-                if parts[k].seeded == Some(rank) {
-                    seeds[k] = seed;
-                } else if seed != [0; SEED_BYTES] {
-                    return Err((blocks[k], CONTRADICTION));
+            if start > 0 {
+                for (k, block) in opened.iter_mut().enumerate() {
+                    let stream = |rank: usize| &step_symbols[rank * N + k][..];
+                    block.join(self.pool, self.isa, start, None, stream, range, &mut scratch.words, out);
                 }
             }
         }
-
-        for k in 0..N {
-            let (class, pieces) = &self.places[blocks[k]];
-            let class = &self.head.classes[*class];
-            let symbols = &scratch.symbols;
-            let stream = |rank: usize| &symbols[rank * N + k][..parts[k].n];
-            parts[k].join(self.pool, self.isa, class, stream, seeds[k], bytes[k], pieces, range, &mut scratch.words, out).ok_or((blocks[k], CONTRADICTION))?;
+        for (k, block) in opened.iter_mut().enumerate() {
+            let mut seed = None;
+            for (rank, stream) in std::mem::take(&mut block.streams).into_iter().enumerate() {
+                let Some(stream) = stream else { continue };
+                let end = stream.finish().ok_or((blocks[k].0, ENDS_WRONG))?;
+                if block.seeded == Some(rank) {
+                    seed = Some(end);
+                } else if end != [0; SEED_BYTES] {
+                    return Err((blocks[k].0, CONTRADICTION));
+                }
+            }
+            let stream = |rank: usize| &first_symbols[rank * N + k][..];
+            block.join(self.pool, self.isa, 0, seed, stream, range, &mut scratch.words, out);
         }
         Ok(())
     }
@@ -141,6 +149,14 @@ impl<'a> Decoder<'a> {
 }
 
 const CONTRADICTION: &str = "matches its checksum but contradicts itself";
+const ENDS_WRONG: &str = "does not decode: a stream ends in a wrong state";
+
+/// Words that are decoded and joined at a time: a multiple of the words of any group of a plane.
+const STEP_WORDS: usize = 1 << 12;
+/// Planes and low bytes of the layouts that have most of them.
+const MAX_PLANES: usize = 2;
+const MAX_LOW_BYTES: usize = 7;
+const NOTHING: Cow<[u8]> = Cow::Borrowed(&[]);
 
 #[derive(Default)]
 struct Scratch {
@@ -148,153 +164,151 @@ struct Scratch {
     words: Vec<u8>,
 }
 
-/// Where a stream lies in its block.
-struct StoredStream {
-    states: usize,
-    words: Range<usize>,
-}
-
-impl StoredStream {
-    fn open<'b>(&self, block: &'b [u8]) -> Option<Stream<'b>> {
-        Stream::new(block[self.states..][..STATES_BYTES].try_into().ok()?, &block[self.words.clone()])
-    }
-}
-
-/// Where the parts of a block lie in it.
-struct Parts {
+/// A block being decoded.
+struct OpenBlock<'b> {
+    class: &'b Class,
+    pieces: &'b [Piece],
     n: usize,
     /// By rank: key first, then low bytes, highest first; None if not an rANS stream.
-    streams: Vec<Option<StoredStream>>,
+    streams: Vec<Option<Stream<'b>>>,
     /// The rank of the stream whose seed opens the raw section.
     seeded: Option<usize>,
-    raw: Range<usize>,
-    raw_keys: bool,
-    patches: Range<usize>,
+    /// The raw section, as far as it is stored.
+    raw: &'b [u8],
+    /// Positions and keys.
+    patches: Vec<(u16, u16)>,
 }
 
-impl Parts {
-    fn parse(class: &Class, pool: &Pool, n: usize, block: &[u8]) -> Option<Parts> {
+impl<'b> OpenBlock<'b> {
+    fn new(class: &'b Class, pieces: &'b [Piece], pool: &Pool, block: &'b [u8]) -> Option<Self> {
         let layout = pool.layout;
+        let n = pieces.iter().map(|piece| piece.len).sum();
         let mut rest = block;
         let is_rans: Vec<bool> = class.codings().map(Coding::is_rans).collect();
-        debug_assert!(class.codings().filter(|c| c.is_rans()).all(|c| table_of(c, pool).is_some()));
         let mut n_words = Vec::new();
         for _ in is_rans.iter().filter(|is| **is) {
             n_words.push(usize::try_from(take_u32(&mut rest)?).ok()?.checked_mul(2)?);
         }
-        let raw_keys = class.key == Coding::Raw;
-        let n_patches = if raw_keys { 0 } else { take_u32(&mut rest)? as usize };
-        let mut at = block.len() - rest.len();
-        let mut advance = |n: usize| {
-            let start = at;
-            at = at.checked_add(n)?;
-            (at <= block.len()).then_some(start..at)
-        };
-        let filled = |range: Range<usize>, n: usize| block[range.start + n..range.end].iter().all(|b| *b == 0).then_some(range.start..range.start + n);
-        let mut states = Vec::new();
-        for _ in &n_words {
-            states.push(advance(STATES_BYTES)?.start);
-        }
-        let mut streams = Vec::new();
+        let has_raw_keys = class.key == Coding::Raw;
+        let n_patches = if has_raw_keys { 0 } else { take_u32(&mut rest)? as usize };
+        let states: Vec<&[u8; STATES_BYTES]> =
+            n_words.iter().map(|_| take(&mut rest, STATES_BYTES)?.try_into().ok()).collect::<Option<_>>()?;
         let mut stored = states.into_iter().zip(n_words);
+        let mut streams = Vec::new();
         for &is in &is_rans {
-            streams.push(if is {
-                let (states, bytes) = stored.next()?;
-                Some(StoredStream { states, words: filled(advance(bytes.next_multiple_of(4))?, bytes)? })
-            } else {
-                None
+            streams.push(match is {
+                true => {
+                    let (states, bytes) = stored.next()?;
+                    Some(Stream::new(states, take_filled(&mut rest, bytes)?)?)
+                }
+                false => None,
             });
         }
         let n_raw_low = class.low.iter().filter(|coding| **coding == Coding::Raw).count();
-        let raw_bytes = planes::raw_bytes(layout.raw_bits(), n) + n * (raw_keys as usize + n_raw_low);
+        let raw_bytes = planes::raw_bytes(layout.raw_bits(), n) + n * (has_raw_keys as usize + n_raw_low);
         let seeded = is_rans.iter().position(|is| *is).filter(|_| raw_bytes >= SEED_BYTES);
-        let stored_bytes = raw_bytes - seeded.map_or(0, |_| SEED_BYTES);
-        let raw = filled(advance(stored_bytes.next_multiple_of(4))?, stored_bytes)?;
-        let patch_bytes = n_patches.checked_mul(4)?;
-        let patches = advance(patch_bytes)?;
-        (at == block.len()).then_some(Parts { n, streams, seeded, raw, raw_keys, patches })
+        let raw = take_filled(&mut rest, raw_bytes - seeded.map_or(0, |_| SEED_BYTES))?;
+        let positions = take(&mut rest, n_patches.checked_mul(2)?)?.as_chunks::<2>().0;
+        let keys = take(&mut rest, n_patches * 2)?.as_chunks::<2>().0;
+        let patches: Vec<_> = positions.iter().zip(keys).map(|(at, key)| (u16::from_le_bytes(*at), u16::from_le_bytes(*key))).collect();
+        let is_valid = patches.iter().all(|(at, key)| (*at as usize) < n && key >> layout.key_bits() == 0) && patches.is_sorted_by(|a, b| a.0 < b.0);
+        (rest.is_empty() && is_valid).then_some(Self { class, pieces, n, streams, seeded, raw, patches })
     }
 
-    /// Puts the words together and copies those in `range` to their places. None if a patch lies outside the block.
+    /// Bytes of the raw section, whose first ones are `seed` if the block has one.
+    fn section(&self, range: Range<usize>, seed: Option<[u8; SEED_BYTES]>) -> Cow<'b, [u8]> {
+        let before = self.seeded.map_or(0, |_| SEED_BYTES);
+        if range.start >= before {
+            return Cow::Borrowed(&self.raw[range.start - before..range.end - before]);
+        }
+        let mut bytes = seed.unwrap_or([0; SEED_BYTES])[range.start..range.end.min(before)].to_vec();
+        bytes.extend_from_slice(&self.raw[..range.end.saturating_sub(before)]);
+        Cow::Owned(bytes)
+    }
+
+    /// Puts the words of the step at `start` together and copies those in `range` to their places in `out`.
     #[allow(clippy::too_many_arguments)]
     fn join<'s>(
-        &self,
+        &mut self,
         pool: &Pool,
         isa: Isa,
-        class: &Class,
+        start: usize,
+        seed: Option<[u8; SEED_BYTES]>,
         stream: impl Fn(usize) -> &'s [u8],
-        seed: [u8; SEED_BYTES],
-        block: &mut [u8],
-        pieces: &[(usize, usize)],
         range: &Range<usize>,
         scratch: &mut Vec<u8>,
         out: &mut [u8],
-    ) -> Option<()> {
+    ) {
         let layout = pool.layout;
         let width = layout.word_bytes();
-        let n = self.n;
-        let mut raw = self.raw.clone();
-        if self.seeded.is_some() {
-            // States and words, which have done their work, lie in front of the raw section: the seed takes their place.
-            raw.start -= SEED_BYTES;
-            block[raw.start..][..SEED_BYTES].copy_from_slice(&seed);
-        }
-        let mut rest = &block[raw];
-        let raw_planes = take(&mut rest, planes::raw_bytes(layout.raw_bits(), n))?;
-        let constant;
-        let symbols = match &class.key {
-            Coding::Raw => take(&mut rest, n)?,
-            Coding::Constant(symbol) => {
-                constant = vec![*symbol; n];
-                &constant
-            }
-            _ => stream(0),
+        let Some(n) = self.n.checked_sub(start).map(|n| n.min(STEP_WORDS)).filter(|n| *n > 0) else { return };
+        let mut at = 0;
+        let mut part = |before: usize, n: usize, whole: usize| {
+            at += whole;
+            self.section(at - whole + before..at - whole + before + n, seed)
         };
-        let mut low = Vec::with_capacity(class.low.len());
-        for (rank, coding) in class.codings().enumerate().skip(1) {
-            low.push(match coding {
-                Coding::Raw => LowBytes::Each(take(&mut rest, n)?),
+        let mut planes = [const { NOTHING }; MAX_PLANES];
+        for (plane, width) in planes.iter_mut().zip(planes::widths(layout.raw_bits())) {
+            *plane = part(planes::plane_bytes(width, start), planes::plane_bytes(width, n), planes::plane_bytes(width, self.n));
+        }
+        let planes = planes.each_ref().map(|plane| &plane[..]);
+        let planes = &planes[..planes::widths(layout.raw_bits()).count()];
+        let symbols = match &self.class.key {
+            Coding::Raw => part(start, n, self.n),
+            Coding::Constant(symbol) => Cow::Owned(vec![*symbol; n]),
+            _ => Cow::Borrowed(&stream(0)[..n]),
+        };
+        let mut low_bytes = [const { NOTHING }; MAX_LOW_BYTES];
+        for (place, coding) in self.class.low.iter().enumerate().rev() {
+            low_bytes[place] = match coding {
+                Coding::Raw => part(start, n, self.n),
+                Coding::Constant(_) => continue,
+                _ => Cow::Borrowed(&stream(layout.low_bytes() - place)[..n]),
+            };
+        }
+        let mut low = [LowBytes::Constant(0); MAX_LOW_BYTES];
+        for ((low, bytes), coding) in low.iter_mut().zip(&low_bytes).zip(&self.class.low) {
+            *low = match coding {
                 Coding::Constant(byte) => LowBytes::Constant(*byte),
-                _ => LowBytes::Each(stream(rank)),
-            });
+                _ => LowBytes::Each(bytes),
+            };
         }
-        low.reverse();
-        debug_assert!(!self.raw_keys || class.key == Coding::Raw);
+        let low = &low[..layout.low_bytes()];
 
-        // A block whose words lie together in the output is joined there.
-        let direct = match pieces {
-            [(start, len)] if *start >= range.start && start + len <= range.end => Some((start - range.start) * width),
-            _ => None,
+        let step = start..start + n;
+        let first = self.pieces.partition_point(|piece| piece.from + piece.len <= start);
+        let pieces = self.pieces[first..].iter().take_while(|piece| piece.from < step.end).map(|piece| {
+            let (from, end) = (piece.from.max(start), (piece.from + piece.len).min(step.end));
+            (from - start, piece.start + from - piece.from, end - from)
+        });
+        let mut patches = self.patches.iter().map(|&(at, key)| (at as usize, key)).filter(|(at, _)| step.contains(at)).peekable();
+        let mut join = |words: &mut [u8]| {
+            float::join(isa, layout, pool.base, &symbols, planes, low, words);
+            patches.by_ref().for_each(|(at, key)| float::set_key(layout, words, at - start, key));
         };
-        let words = match direct {
-            Some(at) => &mut out[at..][..n * width],
-            None => {
-                scratch.resize(BLOCK_WORDS * width, 0);
-                &mut scratch[..n * width]
+        // Words that lie together in the output are joined there.
+        let mut pieces = pieces.peekable();
+        match pieces.peek() {
+            Some(&(0, to, len)) if len == n && to >= range.start && to + len <= range.end => {
+                join(&mut out[(to - range.start) * width..][..n * width]);
             }
-        };
-        float::join(isa, layout, pool.base, symbols, raw_planes, &low, words);
-        let (positions, keys) = block[self.patches.clone()].split_at(self.patches.len() / 2);
-        let mut before = None;
-        for (at, key) in positions.as_chunks::<2>().0.iter().zip(keys.as_chunks::<2>().0) {
-            let (at, key) = (u16::from_le_bytes(*at) as usize, u16::from_le_bytes(*key));
-            if at >= n || before >= Some(at) || key >> layout.key_bits() != 0 {
-                return None;
-            }
-            before = Some(at);
-            float::set_key(layout, words, at, key);
-        }
-        if direct.is_none() {
-            let mut from = 0;
-            for &(start, len) in pieces {
-                let (first, last) = (start.max(range.start), (start + len).min(range.end));
-                if first < last {
-                    let bytes = &scratch[(from + first - start) * width..][..(last - first) * width];
-                    out[(first - range.start) * width..][..bytes.len()].copy_from_slice(bytes);
+            _ => {
+                scratch.resize(STEP_WORDS * width, 0);
+                join(&mut scratch[..n * width]);
+                for (from, to, len) in pieces {
+                    let (first, last) = (to.max(range.start), (to + len).min(range.end));
+                    if first < last {
+                        let bytes = &scratch[(from + first - to) * width..][..(last - first) * width];
+                        out[(first - range.start) * width..][..bytes.len()].copy_from_slice(bytes);
+                    }
                 }
-                from += len;
             }
         }
-        Some(())
     }
+}
+
+/// Takes `n` bytes and the zeros that fill them up to a multiple of four.
+fn take_filled<'a>(bytes: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+    let part = take(bytes, n)?;
+    take(bytes, n.next_multiple_of(4) - n)?.iter().all(|byte| *byte == 0).then_some(part)
 }

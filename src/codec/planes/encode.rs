@@ -1,6 +1,6 @@
 //! Encoding a `planes` chunk.
 
-use super::head::{BlockEntry, Class, Coding, Head, allows_raw_keys};
+use super::head::{BlockEntry, Class, Coding, Head, Piece, allows_raw_keys};
 use super::pool::Pool;
 use super::{Coded, assign, units};
 use crate::float::{Layout, kernel as float, layout, planes};
@@ -77,7 +77,7 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
 }
 
 /// The table of a coding, if it is an rANS one.
-pub(super) fn table_of<'a>(coding: &'a Coding, pool: &'a Pool) -> Option<&'a FreqTable> {
+fn table_of<'a>(coding: &'a Coding, pool: &'a Pool) -> Option<&'a FreqTable> {
     match coding {
         Coding::Pooled(index) => Some(&pool.tables[*index as usize]),
         Coding::Own(table) => Some(table),
@@ -152,14 +152,14 @@ fn likeliest(counts: &[u32; 256]) -> u8 {
 }
 
 /// The cheapest codings of the low bytes of a class, whose blocks lie at `places`.
-fn choose_low<'a>(isa: Isa, layout: Layout, words: &[u8], places: impl Iterator<Item = &'a [(usize, usize)]> + Clone) -> Vec<Coding> {
+fn choose_low<'a>(isa: Isa, layout: Layout, words: &[u8], places: impl Iterator<Item = &'a [Piece]> + Clone) -> Vec<Coding> {
     let width = layout.word_bytes();
     (0..layout.low_bytes())
         .map(|place| {
             let mut buffer = vec![0; BLOCK_WORDS];
             let mut counts = [0; 256];
             let mut n = 0;
-            for (start, len) in places.clone().flatten() {
+            for &Piece { start, len, .. } in places.clone().flatten() {
                 for words in words[start * width..][..len * width].chunks(LOW_SAMPLE_WORDS * width) {
                     let buffer = &mut buffer[..words.len() / width];
                     float::low_bytes(isa, layout, place, words, buffer);
@@ -192,11 +192,11 @@ struct Block {
 }
 
 impl Block {
-    fn gather(&mut self, layout: Layout, words: &[u8], symbols: &[u8], pieces: &[(usize, usize)]) {
+    fn gather(&mut self, layout: Layout, words: &[u8], symbols: &[u8], pieces: &[Piece]) {
         let width = layout.word_bytes();
         self.words.clear();
         self.symbols.clear();
-        for &(start, len) in pieces {
+        for &Piece { start, len, .. } in pieces {
             self.words.extend_from_slice(&words[start * width..][..len * width]);
             self.symbols.extend_from_slice(&symbols[start..][..len]);
         }

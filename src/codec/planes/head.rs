@@ -75,6 +75,17 @@ pub struct BlockEntry {
     pub crc: u32,
 }
 
+/// Words of a block that lie together in the chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Their first one, counted in the block.
+    pub from: usize,
+    /// Their first one, counted in the chunk.
+    pub start: usize,
+    /// Their number.
+    pub len: usize,
+}
+
 /// The head of a chunk.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Head {
@@ -167,27 +178,27 @@ impl Head {
         (sum == body_bytes as u64).then_some(Head { n_words, classes, unit_words, unit_classes, blocks })
     }
 
-    /// Where the words of each block lie in the chunk, as (class, pieces), a piece being (first word, number of words).
-    pub fn places(&self) -> Vec<(usize, Vec<(usize, usize)>)> {
+    /// The class of each block, and where its words lie in the chunk.
+    pub fn places(&self) -> Vec<(usize, Vec<Piece>)> {
         let mut places = Vec::with_capacity(self.blocks.len());
         for class in 0..self.classes.len() {
-            let mut pieces: Vec<(usize, usize)> = Vec::new();
-            let mut n = 0;
+            let mut pieces: Vec<Piece> = Vec::new();
+            let mut from = 0;
             for (mut start, mut words) in self.units_of(class) {
                 while words > 0 {
-                    let now = words.min(BLOCK_WORDS - n);
+                    let len = words.min(BLOCK_WORDS - from);
                     match pieces.last_mut() {
-                        Some((at, before)) if *at + *before == start => *before += now,
-                        _ => pieces.push((start, now)),
+                        Some(last) if last.start + last.len == start => last.len += len,
+                        _ => pieces.push(Piece { from, start, len }),
                     }
-                    (start, words, n) = (start + now, words - now, n + now);
-                    if n == BLOCK_WORDS {
+                    (start, words, from) = (start + len, words - len, from + len);
+                    if from == BLOCK_WORDS {
                         places.push((class, std::mem::take(&mut pieces)));
-                        n = 0;
+                        from = 0;
                     }
                 }
             }
-            if n > 0 {
+            if from > 0 {
                 places.push((class, pieces));
             }
         }
