@@ -5,7 +5,7 @@ The text is the language reference that `help()` shows (`pydoc_data.topics`) and
 library of the Python that runs this script. Training is in F32 on the CPU; the weights are rounded to BF16 at the end and
 saved as safetensors under the tensor names of transformers' `LlamaForCausalLM`, with its `config.json` beside them.
 
-Needs Python 3.10+, torch 2.0+ and safetensors. The same seed, thread count, Python, torch build and processor give the
+Needs Python 3.11+, torch 2.4+ and safetensors. The same seed, thread count, Python, torch build and processor give the
 same file; another of any of these gives a different one of the same quality.
 
     python tools/train_demo_model.py --steps 50 --out target/try/demo.safetensors      # a minute, to see it work
