@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
@@ -324,7 +325,6 @@ def generate(model: Llama, prompt: str, n_bytes: int, temperature: float, seed: 
 def save(model: Llama, path: Path) -> None:
     """Write the BF16 weights to `path` and `config.json` beside it, each under its final name only once it is whole."""
     weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(to_safetensors(weights, metadata={"format": "pt"}))
     partial.replace(path)
@@ -332,10 +332,13 @@ def save(model: Llama, path: Path) -> None:
 
 
 def report(path: Path, corpus: Corpus, seed: int) -> None:
-    """Print what the saved weights are worth: BF16 values, computed with in F32."""
-    weights = load_file(path)
+    """Print what the saved weights are worth: BF16 values, computed with in F32. Exits with a message where `path` is another model."""
     model = Llama(LlamaConfig())
-    model.load_state_dict(weights)
+    try:
+        weights = load_file(path)
+        model.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        sys.exit(f"error: {path} does not hold this model: {error}")
     n_bytes, n_parameters = path.stat().st_size, sum(t.numel() for t in weights.values())
     print(f"{path}: {n_parameters} parameters, {n_bytes} bytes, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
     print(f"held out, BF16 weights: {held_out_bits_per_byte(model, corpus):.4f} bits/byte (byte pairs: {bigram_bits_per_byte(corpus):.4f})")
@@ -358,6 +361,8 @@ def parse_arguments() -> argparse.Namespace:
     for name in ("steps", "threads", "batch_size", "report_every"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if not (0 < args.learning_rate < math.inf and 0 <= args.weight_decay < math.inf):
+        parser.error("--learning-rate must be above 0 and --weight-decay not below it, both finite")
     return args
 
 
@@ -366,14 +371,22 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(args.seed)
-    corpus = read_corpus()
-    n_train, n_held_out = len(corpus.train), len(corpus.held_out)
-    print(f"text of Python {platform.python_version()}: {n_train} training bytes, {n_held_out} held out, sha256 {corpus.sha256}")
-    if args.evaluate is None:
-        model = Llama(LlamaConfig())
-        train(model, corpus, args)
-        save(model, args.out)
-    report(args.evaluate or args.out, corpus, args.seed)
+    try:
+        if args.evaluate is None:
+            # First of all, so that a folder that cannot be made costs no training.
+            args.out.parent.mkdir(parents=True, exist_ok=True)
+        corpus = read_corpus()
+        n_train, n_held_out = len(corpus.train), len(corpus.held_out)
+        print(f"text of Python {platform.python_version()}: {n_train} training bytes, {n_held_out} held out, sha256 {corpus.sha256}")
+        if args.evaluate is None:
+            model = Llama(LlamaConfig())
+            train(model, corpus, args)
+            save(model, args.out)
+        report(args.evaluate or args.out, corpus, args.seed)
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":
