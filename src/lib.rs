@@ -1,9 +1,54 @@
-//! Lossless compression of model weights.
+//! Lossless compression of model weights: smaller checkpoints, the same bits.
+//!
+//! ```
+//! # fn main() -> bigsmall::Result<()> {
+//! let source = bigsmall::test_data::checkpoint();
+//! let packed = bigsmall::compress_bytes(&source, &bigsmall::Options::default())?;
+//! assert_eq!(bigsmall::decompress_bytes(&packed, 0)?, source);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod codec;
+pub mod container;
 pub mod dtype;
 pub mod error;
 pub mod float;
 pub mod limits;
+pub mod options;
 pub mod rans;
 pub mod simd;
+
+mod buffer;
+mod compress;
+mod decompress;
+mod digest;
+mod directory;
+mod load;
+mod pool;
+#[cfg(feature = "python")]
+mod python;
+mod safetensors;
+mod scan;
+mod sink;
+mod source;
+mod speed;
+mod survey;
+#[doc(hidden)]
+pub mod test_data;
+mod verify;
+
+pub use buffer::Buffer;
+pub use compress::{Summary, compress_bytes};
+pub use container::reader::Reader;
+pub use decompress::decompress_bytes;
+pub use directory::{compress, decompress, packed_files, scan, verify};
+pub use dtype::Dtype;
+pub use error::{Error, Kind, Result};
+pub use load::load;
+pub use options::{Mode, Options, Progress, no_progress};
+pub use scan::Estimate;
+pub use simd::Isa;
+pub use source::{FileSource, ReadAt};
+pub use speed::{CodecSpeed, codec_speed};
+pub use verify::{Problem, Verification};

@@ -12,22 +12,6 @@ pub mod units;
 
 pub use pool::{Pool, Pools};
 
-/// A coded chunk.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Coded {
-    /// What a reader needs before it can read parts of the body.
-    pub head: Vec<u8>,
-    /// The blocks.
-    pub body: Vec<u8>,
-}
-
-impl Coded {
-    /// Bytes of both.
-    pub fn bytes(&self) -> usize {
-        self.head.len() + self.body.len()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::encode::Plan;
@@ -80,7 +64,7 @@ mod tests {
             let base = if layout.is_windowed() { (127u16 << 2) - 200 } else { 0 };
             let mut symbols = vec![0; n];
             crate::float::kernel::symbols(Isa::SCALAR, layout, base, &words, &mut symbols);
-            let tables = assign::train(Isa::SCALAR, &units::count(&symbols, 300), 8);
+            let tables = assign::train(Isa::SCALAR, &units::count(&symbols, 300), 8, 0);
             let pool = Pool::new(layout, base, tables);
             let mut first = None;
             for isa in Isa::available() {

@@ -124,8 +124,8 @@ pub fn classes(isa: Isa, units: &[Counts], tables: &[FreqTable]) -> Vec<u8> {
     Costs::new(isa, units, tables).assign(CLASS_COST)
 }
 
-/// Up to `max_tables` tables that code the units well.
-pub fn train(isa: Isa, units: &[Counts], max_tables: usize) -> Vec<FreqTable> {
+/// Up to `max_tables` tables that code the units well, each of which saves its own size and `least_saving` (in 1/1024 bit).
+pub fn train(isa: Isa, units: &[Counts], max_tables: usize, least_saving: u64) -> Vec<FreqTable> {
     const ROUNDS: usize = 6;
     let mut classes = by_mean(units, max_tables);
     let mut tables = Vec::new();
@@ -134,8 +134,8 @@ pub fn train(isa: Isa, units: &[Counts], max_tables: usize) -> Vec<FreqTable> {
         if tables.len() < 2 {
             break;
         }
-        let table_cost = tables.iter().map(|table| table.to_bytes().len() as u64).sum::<u64>() * 8 * BIT as u64 / tables.len() as u64;
-        let next = Costs::new(isa, units, &tables).assign(table_cost);
+        let stored_bits = tables.iter().map(|table| table.to_bytes().len() as u64).sum::<u64>() * 8 / tables.len() as u64;
+        let next = Costs::new(isa, units, &tables).assign(stored_bits * BIT as u64 + least_saving * BIT as u64 / ONE_BIT);
         if next == classes {
             break;
         }

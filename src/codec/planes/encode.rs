@@ -2,7 +2,8 @@
 
 use super::head::{BlockEntry, Class, Coding, Head, Piece, allows_raw_keys};
 use super::pool::Pool;
-use super::{Coded, assign, units};
+use super::{assign, units};
+use crate::codec::Coded;
 use crate::float::{Layout, kernel as float, layout, planes};
 use crate::limits::BLOCK_WORDS;
 use crate::rans::cost::{self, ONE_BIT};

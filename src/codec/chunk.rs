@@ -1,0 +1,123 @@
+//! One chunk of a chunked codec, encoded and decoded, whole or in part.
+
+use super::planes::decode::Decoder as PlanesDecoder;
+use super::planes::encode::Plan;
+use super::planes::{self, Pools};
+use super::{Codec, Coded, Damage, palette, row_delta, sparse, zstd};
+use crate::float::Layout;
+use crate::simd::Isa;
+use std::ops::Range;
+
+/// How the chunks of a tensor are encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Encoding<'a> {
+    /// The codec, a chunked one.
+    pub codec: Codec,
+    /// The layout of the words.
+    pub layout: Layout,
+    /// Tables shared by the file.
+    pub pools: &'a Pools,
+    /// Words of a row, 0 where there are no rows.
+    pub row_words: usize,
+    /// Whether rows may be sorted into classes, which decoding has to undo.
+    pub may_sort: bool,
+    /// Instruction set.
+    pub isa: Isa,
+}
+
+impl<'a> Encoding<'a> {
+    /// The plan for planes of `layout` with rows of `row_words`.
+    pub(super) fn plan(&self, layout: Layout, row_words: usize) -> Plan<'a> {
+        Plan { pool: self.pools.of(layout), row_words, may_sort: self.may_sort, isa: self.isa }
+    }
+
+    /// Encodes a chunk. None if its words do not suit the codec: too many distinct ones for a palette.
+    pub fn encode(&self, words: &[u8]) -> Option<Coded> {
+        match self.codec {
+            Codec::Palette => palette::encode(self, words),
+            Codec::Sparse => Some(sparse::encode(self, words)),
+            Codec::RowDelta => Some(row_delta::encode(self, words)),
+            Codec::Zstd => Some(zstd::encode(words)),
+            _ => Some(planes::encode::encode(&self.plan(self.layout, self.row_words), words)),
+        }
+    }
+}
+
+/// A chunk whose head has been read.
+pub enum Decoder<'a> {
+    /// Blocks can be decoded one by one.
+    Planes(PlanesDecoder<'a>),
+    /// Blocks hold indices.
+    Palette(palette::Decoder<'a>),
+    /// Only the whole chunk can be decoded.
+    Sparse(sparse::Decoder<'a>),
+    /// Only the whole chunk can be decoded.
+    RowDelta(row_delta::Decoder<'a>),
+    /// Only the whole chunk can be decoded.
+    Zstd(zstd::Decoder),
+}
+
+impl<'a> Decoder<'a> {
+    /// Parses the head of a chunk of `n_words` words of `layout`.
+    pub fn new(
+        isa: Isa,
+        codec: Codec,
+        layout: Layout,
+        pools: &'a Pools,
+        head: &[u8],
+        n_words: usize,
+        body_bytes: usize,
+    ) -> Result<Self, Damage> {
+        Ok(match codec {
+            Codec::Palette => Decoder::Palette(palette::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
+            Codec::Sparse => Decoder::Sparse(sparse::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
+            Codec::RowDelta => Decoder::RowDelta(row_delta::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
+            Codec::Zstd => Decoder::Zstd(zstd::Decoder::new(head, n_words * layout.word_bytes())?),
+            _ => Decoder::Planes(PlanesDecoder::new(isa, pools.of(layout), head, n_words, body_bytes)?),
+        })
+    }
+
+    /// The parts of the body that decoding the words in `range` needs, ascending.
+    pub fn parts(&self, range: &Range<usize>, body_bytes: usize) -> Vec<Range<usize>> {
+        let blocks = |planes: &PlanesDecoder| planes.blocks_of(range).into_iter().map(|block| planes.block_bytes(block)).collect();
+        match self {
+            Decoder::Planes(planes) => blocks(planes),
+            Decoder::Palette(palette) => blocks(&palette.planes),
+            _ => vec![0..body_bytes],
+        }
+    }
+
+    /// Decodes the words in `range` from the parts of the body that [`Decoder::parts`] named.
+    pub fn decode(&self, parts: &[&[u8]], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
+        match self {
+            Decoder::Planes(planes) => decode_blocks(planes, parts, range, out),
+            Decoder::Palette(palette) => palette.decode(parts, range, out),
+            Decoder::Sparse(sparse) => sparse.decode(parts[0], range, out),
+            Decoder::RowDelta(delta) => delta.decode(parts[0], range, out),
+            Decoder::Zstd(frame) => frame.decode(parts[0], range, out),
+        }
+    }
+
+    /// The number of blocks, for saying where in a tensor one is.
+    pub fn n_blocks(&self) -> usize {
+        match self {
+            Decoder::Planes(planes) => planes.n_blocks(),
+            Decoder::Palette(palette) => palette.planes.n_blocks(),
+            Decoder::Sparse(sparse) => sparse.n_blocks(),
+            Decoder::RowDelta(delta) => delta.planes.n_blocks(),
+            Decoder::Zstd(_) => 1,
+        }
+    }
+}
+
+/// Decodes the words in `range` from the blocks that cover it.
+pub(super) fn decode_blocks(planes: &PlanesDecoder, parts: &[&[u8]], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
+    let blocks: Vec<(usize, &[u8])> = planes.blocks_of(range).into_iter().zip(parts.iter().copied()).collect();
+    planes.decode(&blocks, range, out).map_err(|(block, message)| Damage { block: Some(block), message })
+}
+
+/// Decodes a whole chunk of planes from its body.
+pub(super) fn decode_all(planes: &PlanesDecoder, body: &[u8], n_words: usize, out: &mut [u8]) -> Result<(), Damage> {
+    let parts: Vec<&[u8]> = (0..planes.n_blocks()).map(|block| &body[planes.block_bytes(block)]).collect();
+    decode_blocks(planes, &parts, &(0..n_words), out)
+}

@@ -1,0 +1,122 @@
+//! Which codec suits a tensor: cheap looks first, then the candidates that are left are tried on a sample.
+
+use super::chunk::Encoding;
+use super::planes::Pools;
+use super::{Codec, palette};
+use crate::float::Layout;
+use crate::options::Mode;
+use crate::simd::Isa;
+
+/// Words of a sample, taken as a few stretches of whole rows.
+const SAMPLE_WORDS: usize = 1 << 18;
+const N_STRETCHES: usize = 4;
+
+/// A tensor's words and what is known of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Words<'a> {
+    /// The words.
+    pub bytes: &'a [u8],
+    /// Their layout.
+    pub layout: Layout,
+    /// Words of a row, 0 where there are no rows.
+    pub row_words: usize,
+    /// Whether the dtype is an integer or boolean one.
+    pub is_integer: bool,
+}
+
+/// How a tensor is to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It has no words.
+    Empty,
+    /// All its words are this one.
+    Constant(Vec<u8>),
+    /// As it is.
+    Stored,
+    /// By a chunked codec.
+    Chunked(Codec),
+}
+
+/// Whether there are no words, or only one value of them.
+pub fn trivial(words: Words<'_>) -> Option<Choice> {
+    let Some(first) = words.bytes.get(..words.layout.word_bytes()) else { return Some(Choice::Empty) };
+    let is_constant = words.bytes.len() % first.len() == 0 && words.bytes[first.len()..] == words.bytes[..words.bytes.len() - first.len()];
+    is_constant.then(|| Choice::Constant(first.to_vec()))
+}
+
+/// The codec for words that are not trivial.
+pub fn choose(words: Words<'_>, pools: &Pools, mode: Mode, isa: Isa) -> Choice {
+    let sample = sample(words);
+    let size = |codec| {
+        let encoding = Encoding { codec, layout: words.layout, pools, row_words: words.row_words, may_sort: mode.may_sort(), isa };
+        encoding.encode(&sample).map(|coded| (coded.bytes(), codec))
+    };
+    let best = candidates(words, &sample, mode).into_iter().filter_map(size).min_by_key(|(bytes, _)| *bytes);
+    match best {
+        Some((bytes, codec)) if bytes < sample.len() => Choice::Chunked(codec),
+        _ => Choice::Stored,
+    }
+}
+
+fn candidates(words: Words<'_>, sample: &[u8], mode: Mode) -> Vec<Codec> {
+    let width = words.layout.word_bytes();
+    let n = sample.len() / width;
+    // Earlier ones win ties.
+    let mut candidates = vec![Codec::Planes];
+    let may_be_palette = width > 1 || words.layout == Layout::F8;
+    if may_be_palette && palette::distinct(sample, width, palette::MAX_WORDS).is_some() {
+        if sample.len() == words.bytes.len() || palette::distinct(words.bytes, width, palette::MAX_WORDS).is_some() {
+            candidates.push(Codec::Palette);
+        }
+    }
+    if mode == Mode::Inference {
+        return candidates;
+    }
+    let n_zeros = sample.chunks_exact(width).filter(|word| word.iter().all(|&byte| byte == 0)).count();
+    if width > 1 && n_zeros * 64 > n {
+        candidates.push(Codec::Sparse);
+    }
+    if words.row_words >= 4 && n >= 8 * words.row_words && rows_resemble(words.layout, words.row_words, sample) {
+        candidates.push(Codec::RowDelta);
+    }
+    if words.is_integer || n < 1 << 12 {
+        candidates.push(Codec::Zstd);
+    }
+    candidates
+}
+
+/// Whether words are closer to those one row above than to their neighbours a row's half away: a cheap sign that differences pay.
+fn rows_resemble(layout: Layout, row_words: usize, sample: &[u8]) -> bool {
+    let bits = |row_words| {
+        let d = super::row_delta::differences(layout, row_words, sample);
+        let width = layout.word_bytes();
+        // The top two bytes tell the size of a difference well enough.
+        d.chunks_exact(width).map(|word| 16 - top(word).leading_zeros() as u64).sum::<u64>()
+    };
+    bits(row_words) * 8 < bits(row_words + row_words / 2) * 7
+}
+
+fn top(word: &[u8]) -> u16 {
+    match *word {
+        [.., a, b] => u16::from_le_bytes([a, b]),
+        [a] => (a as u16) << 8,
+        [] => 0,
+    }
+}
+
+/// All words of a small tensor, or some stretches of whole rows of a large one.
+pub(crate) fn sample(words: Words<'_>) -> Vec<u8> {
+    let width = words.layout.word_bytes();
+    let n = words.bytes.len() / width;
+    if n <= SAMPLE_WORDS {
+        return words.bytes.to_vec();
+    }
+    let row = words.row_words.clamp(1, SAMPLE_WORDS / N_STRETCHES);
+    let stretch = SAMPLE_WORDS / N_STRETCHES / row * row;
+    let mut sample = Vec::with_capacity(N_STRETCHES * stretch * width);
+    for k in 0..N_STRETCHES {
+        let start = (n - stretch) / (N_STRETCHES - 1) * k / row * row;
+        sample.extend_from_slice(&words.bytes[start * width..][..stretch * width]);
+    }
+    sample
+}

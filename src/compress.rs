@@ -1,0 +1,358 @@
+//! A checkpoint to a `.bs` file.
+
+use crate::codec::blob::{Index, chunk_words};
+use crate::codec::chunk::Encoding;
+use crate::codec::select::{self, Choice, Words};
+use crate::codec::{Codec, Coded, stored};
+use crate::container::header::{PackRecord, Record, TensorRecord, to_hex};
+use crate::container::writer::{Body, front};
+use crate::digest::{Md5, Md5Writer};
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::options::{Mode, Options, Progress, no_progress};
+use crate::pool::{self, Ticker};
+use crate::safetensors::{Checkpoint, SourceTensor, build_header};
+use crate::simd::Isa;
+use crate::sink::Sink;
+use crate::survey::{Handling, Item, Survey, survey};
+use rayon::prelude::*;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+/// Raw bytes that are encoded between two writes, which bounds what waits in memory.
+const BATCH_BYTES: usize = 96 << 20;
+/// Raw bytes up to which the blobs stay in memory until the header is known.
+const MEMORY_BYTES: usize = 64 << 20;
+
+/// What became of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Bytes of the source files.
+    pub source_bytes: u64,
+    /// Bytes of the compressed files.
+    pub compressed_bytes: u64,
+    /// Tensors.
+    pub n_tensors: usize,
+    /// Files written, model files only.
+    pub outputs: Vec<std::path::PathBuf>,
+}
+
+/// Compresses a file, all of whose tensors are in memory.
+///
+/// # Errors
+/// `Source` if `source` is not a valid safetensors file.
+pub fn compress_bytes(source: &[u8], options: &Options) -> Result<Vec<u8>> {
+    compress_bytes_with(source, options, Isa::current()?)
+}
+
+pub(crate) fn compress_bytes_with(source: &[u8], options: &Options, isa: Isa) -> Result<Vec<u8>> {
+    let checkpoint = Checkpoint::parse(source)?;
+    in_memory(&Model::of(&checkpoint), options, isa, &no_progress)
+}
+
+/// Compresses one checkpoint file.
+pub(crate) fn compress_file(source: &Path, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
+    let checkpoint = Checkpoint::open(source)?;
+    compress_model(&Model::of(&checkpoint), target, options, progress)
+}
+
+/// Compresses what is in memory or mapped to a file.
+pub(crate) fn compress_model(model: &Model<'_>, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
+    let isa = Isa::current()?;
+    let sink = Sink::create(target, options.force)?;
+    let raw_bytes = model.raw_bytes();
+    let compressed_bytes = if raw_bytes <= MEMORY_BYTES as u64 {
+        let file = in_memory(model, options, isa, progress)?;
+        sink.write_at(&file, 0)?;
+        file.len() as u64
+    } else {
+        pool::run(options.threads, raw_bytes, progress, |ticker| {
+            let mut body = Body::in_file(&sink, &longest_record(model, options.mode));
+            let mut record = encode(model, options.mode, isa, ticker, &mut body)?;
+            let Body::File { data_offset, n_bytes, .. } = body else { unreachable!("it was made in the file") };
+            sink.write_at(&front(&mut record, Some(data_offset)), 0)?;
+            Ok(data_offset + n_bytes)
+        })?
+    };
+    sink.finish()?;
+    Ok(Summary { source_bytes: model.source_bytes, compressed_bytes, n_tensors: model.tensors.len(), outputs: vec![target.to_owned()] })
+}
+
+fn in_memory(model: &Model<'_>, options: &Options, isa: Isa, progress: Progress<'_>) -> Result<Vec<u8>> {
+    pool::run(options.threads, model.raw_bytes(), progress, |ticker| {
+        let mut body = Body::Memory(Vec::new());
+        let mut record = encode(model, options.mode, isa, ticker, &mut body)?;
+        let mut file = front(&mut record, None);
+        if let Body::Memory(blobs) = body {
+            file.extend(blobs);
+        }
+        Ok(file)
+    })
+}
+
+/// A model to be compressed: the tensors of one file, or of all shards of a directory.
+pub(crate) struct Model<'a> {
+    /// Tensors in the order of their data, and their bytes.
+    pub tensors: Vec<(&'a SourceTensor, &'a [u8])>,
+    /// The safetensors metadata.
+    pub metadata: Option<Map<String, Value>>,
+    /// The header of the file that decompressing restores.
+    pub header: Vec<u8>,
+    /// Bytes of the source files.
+    pub source_bytes: u64,
+}
+
+impl<'a> Model<'a> {
+    /// One checkpoint.
+    pub fn of<B: AsRef<[u8]>>(checkpoint: &'a Checkpoint<B>) -> Self {
+        let tensors = checkpoint.tensors.iter().map(|tensor| (tensor, checkpoint.bytes_of(tensor))).collect();
+        Self { tensors, metadata: checkpoint.metadata.clone(), header: checkpoint.header().to_vec(), source_bytes: checkpoint.file_bytes() }
+    }
+
+    pub fn raw_bytes(&self) -> u64 {
+        self.tensors.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+    }
+
+    /// The tensors as the survey wants them.
+    pub fn items(&self) -> Vec<Item<'a>> {
+        let item = |&(tensor, bytes): &(&SourceTensor, &'a [u8])| Item { dtype: tensor.dtype, words: words(tensor.dtype, tensor.row_words(), bytes) };
+        self.tensors.iter().map(item).collect()
+    }
+}
+
+fn words(dtype: Dtype, row_words: usize, bytes: &[u8]) -> Words<'_> {
+    Words { bytes, layout: dtype.layout(), row_words, is_integer: dtype.family().is_none() }
+}
+
+/// A record at least as long as that of any file made of the model.
+fn longest_record(model: &Model<'_>, mode: Mode) -> Record {
+    let n = model.tensors.len();
+    let mut record = record(model, mode);
+    record.tables = u32::MAX as u64;
+    record.packs =
+        (0..n / 2).map(|_| PackRecord { dtype: "F8_E4M3FNUZ".into(), words: u32::MAX as u64, codec: "row_delta".into(), bytes: u32::MAX as u64 }).collect();
+    for (tensor, (_, bytes)) in record.tensors.iter_mut().zip(&model.tensors) {
+        tensor.codec = "row_delta".into();
+        tensor.bytes = stored::blob_bytes(bytes.len() as u64).unwrap_or(u64::MAX);
+        tensor.value = Some("0".repeat(16));
+        tensor.tied_to = Some(n);
+        tensor.pack = Some(n);
+    }
+    record.data_offset = u64::MAX;
+    record
+}
+
+/// The record without what only encoding can tell.
+fn record(model: &Model<'_>, mode: Mode) -> Record {
+    let mut bytes_of = BTreeMap::new();
+    for (tensor, bytes) in &model.tensors {
+        *bytes_of.entry(tensor.dtype.family()).or_insert(0) += bytes.len();
+    }
+    let format = bytes_of.iter().filter(|(family, _)| family.is_some()).max_by_key(|(_, bytes)| **bytes).and_then(|(family, _)| *family);
+    let rebuilt = build_header(model.metadata.as_ref(), model.tensors.iter().map(|(tensor, _)| tensor.described()));
+    let tensors = model.tensors.iter().map(|(tensor, _)| TensorRecord {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.name().into(),
+        shape: tensor.shape.clone(),
+        md5: "0".repeat(32),
+        ..TensorRecord::default()
+    });
+    Record {
+        format: format.unwrap_or("none").into(),
+        mode: mode.name().into(),
+        data_offset: 0,
+        metadata: model.metadata.clone(),
+        // Headers are UTF-8: they were parsed as JSON.
+        source_header: (rebuilt != model.header).then(|| String::from_utf8_lossy(&model.header).into_owned()),
+        tables: 0,
+        packs: Vec::new(),
+        tensors: tensors.collect(),
+    }
+}
+
+/// A blob to be made.
+struct Job<'a> {
+    words: Words<'a>,
+    choice: Choice,
+    /// The tensor whose bytes these are; None for a pack.
+    tensor: Option<usize>,
+    /// Bytes that are encoded together.
+    part_bytes: usize,
+}
+
+/// A part of a blob.
+struct Part {
+    job: usize,
+    range: Range<usize>,
+}
+
+/// Encodes a model: appends its blobs to `body` and returns the record that describes them.
+fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut Body<'_>) -> Result<Record> {
+    let items = model.items();
+    let Survey { handling, packs, pools } = survey(&items, mode, isa);
+    let mut record = record(model, mode);
+    let tables = pools.to_bytes();
+    record.tables = tables.len() as u64;
+    body.append(&tables)?;
+
+    let packed: Vec<Vec<u8>> = packs.iter().map(|members| members.iter().flat_map(|&i| items[i].words.bytes).copied().collect()).collect();
+    let pack_words = packs.iter().zip(&packed).map(|(members, bytes)| (None, words(items[members[0]].dtype, 0, bytes)));
+    let alone = (0..items.len()).filter(|&i| handling[i] == Handling::Alone).map(|i| (Some(i), items[i].words));
+    let jobs: Vec<(Option<usize>, Words)> = pack_words.chain(alone).collect();
+    let jobs: Vec<Job> = (jobs.into_par_iter())
+        .map(|(tensor, words)| {
+            let choice = select::choose(words, &pools, mode, isa);
+            let width = words.layout.word_bytes();
+            let part_bytes = chunk_words(words.layout, (words.bytes.len() / width) as u64, words.row_words) * width;
+            Job { words, choice, tensor, part_bytes }
+        })
+        .collect();
+
+    let mut digests = vec![Md5Writer::default(); items.len()];
+    // What belongs to no part is digested with the first batch; what is tied has its master's digest.
+    let mut due: Vec<Range<usize>> = (handling.iter().zip(&items))
+        .map(|(handling, item)| match handling {
+            Handling::Trivial(_) | Handling::Packed(_) => 0..item.words.bytes.len(),
+            Handling::Tied(_) | Handling::Alone => 0..0,
+        })
+        .collect();
+    let trivial_bytes: usize = (handling.iter().zip(&items))
+        .map(|(handling, item)| if matches!(handling, Handling::Trivial(_) | Handling::Tied(_)) { item.words.bytes.len() } else { 0 })
+        .sum();
+    ticker.advance(trivial_bytes as u64)?;
+
+    let mut blobs = BlobWriter { body, written: Vec::new(), open: None };
+    let mut parts = jobs.iter().enumerate().flat_map(|(job, Job { words, part_bytes, .. })| {
+        (0..words.bytes.len()).step_by(*part_bytes).map(move |start| Part { job, range: start..words.bytes.len().min(start + part_bytes) })
+    });
+    loop {
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        while batch_bytes < BATCH_BYTES {
+            let Some(part) = parts.next() else { break };
+            batch_bytes += part.range.len();
+            if let Some(tensor) = jobs[part.job].tensor {
+                due[tensor].end = part.range.end;
+            }
+            batch.push(part);
+        }
+        let encode_part = |part: &Part| {
+            let Job { words, choice, .. } = &jobs[part.job];
+            let bytes = &words.bytes[part.range.clone()];
+            let coded = match choice {
+                Choice::Chunked(codec) => {
+                    let encoding =
+                        Encoding { codec: *codec, layout: words.layout, pools: &pools, row_words: words.row_words, may_sort: mode.may_sort(), isa };
+                    encoding.encode(bytes).expect("the choice has looked at all words")
+                }
+                _ => Coded { head: stored::checksums(bytes), body: Vec::new() },
+            };
+            ticker.advance(bytes.len() as u64)?;
+            Ok(coded)
+        };
+        let digest = |((digest, due), item): ((&mut Md5Writer, &mut Range<usize>), &Item)| {
+            digest.update(&item.words.bytes[due.clone()]);
+            due.start = due.end;
+        };
+        let (coded, ()) = rayon::join(
+            || batch.par_iter().map(encode_part).collect::<Result<Vec<Coded>>>(),
+            || digests.par_iter_mut().zip(&mut due).zip(&items).for_each(digest),
+        );
+        if batch.is_empty() {
+            break;
+        }
+        for (part, coded) in batch.iter().zip(coded?) {
+            blobs.put(&jobs[part.job], &part.range, coded)?;
+        }
+    }
+
+    let md5: Vec<Md5> = digests.into_iter().map(Md5Writer::finish).collect();
+    let mut written = blobs.written.into_iter();
+    record.packs = (packs.iter().zip(&packed).zip(written.by_ref()))
+        .map(|((members, bytes), (codec, n_bytes))| {
+            let dtype = items[members[0]].dtype;
+            let n_words = (bytes.len() / dtype.layout().word_bytes()) as u64;
+            PackRecord { dtype: dtype.name().into(), words: n_words, codec: codec.name().into(), bytes: n_bytes }
+        })
+        .collect();
+    for (i, tensor) in record.tensors.iter_mut().enumerate() {
+        let codec = match &handling[i] {
+            Handling::Trivial(Choice::Constant(word)) => {
+                tensor.value = Some(to_hex(word));
+                Codec::Constant
+            }
+            Handling::Trivial(_) => Codec::Empty,
+            Handling::Tied(master) => {
+                tensor.tied_to = Some(*master);
+                Codec::Tied
+            }
+            Handling::Packed(pack) => {
+                tensor.pack = Some(*pack);
+                Codec::Packed
+            }
+            Handling::Alone => {
+                let (codec, n_bytes) = written.next().expect("every job has written a blob");
+                tensor.bytes = n_bytes;
+                codec
+            }
+        };
+        tensor.codec = codec.name().into();
+        let digested = if let Handling::Tied(master) = handling[i] { master } else { i };
+        tensor.md5 = md5[digested].to_string();
+    }
+    Ok(record)
+}
+
+/// Writes the parts of blobs, in order.
+struct BlobWriter<'b, 'a> {
+    body: &'b mut Body<'a>,
+    /// Codec and length of each blob that is whole.
+    written: Vec<(Codec, u64)>,
+    /// Where the blob begins that is not, and what its parts have told.
+    open: Option<(u64, Vec<(u32, u32)>, Vec<u8>)>,
+}
+
+impl BlobWriter<'_, '_> {
+    fn put(&mut self, job: &Job<'_>, range: &Range<usize>, coded: Coded) -> Result<()> {
+        let raw = job.words.bytes;
+        let n_parts = raw.len().div_ceil(job.part_bytes);
+        let is_chunked = matches!(job.choice, Choice::Chunked(_));
+        if range.start == 0 {
+            self.body.align()?;
+            self.open = Some((self.body.n_bytes(), Vec::new(), Vec::new()));
+            if is_chunked {
+                self.body.append(&vec![0; Index::bytes(n_parts)])?;
+            }
+        }
+        let (start, sizes, checksums) = self.open.as_mut().expect("the first part opens the blob");
+        if is_chunked {
+            self.body.append(&coded.head)?;
+            self.body.append(&coded.body)?;
+            sizes.push((coded.head.len() as u32, coded.body.len() as u32));
+        } else {
+            self.body.append(&raw[range.clone()])?;
+            checksums.extend(coded.head);
+        }
+        if range.end < raw.len() {
+            return Ok(());
+        }
+        let mut codec = Codec::Stored;
+        if let Choice::Chunked(chosen) = job.choice {
+            codec = chosen;
+            self.body.overwrite(*start, &Index::write(job.part_bytes / job.words.layout.word_bytes(), sizes))?;
+            // The sample may have promised more than all words keep.
+            if Some(self.body.n_bytes() - *start) >= stored::blob_bytes(raw.len() as u64) {
+                codec = Codec::Stored;
+                self.body.truncate(*start)?;
+                self.body.append(raw)?;
+                *checksums = stored::checksums(raw);
+            }
+        }
+        self.body.append(checksums)?;
+        self.written.push((codec, self.body.n_bytes() - *start));
+        self.open = None;
+        Ok(())
+    }
+}

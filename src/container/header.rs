@@ -1,0 +1,367 @@
+//! The header: JSON ⇄ a value that is consistent.
+
+use super::{DIGEST_BYTES, PREFIX_BYTES};
+use crate::codec::{Codec, stored};
+use crate::digest::Md5;
+use crate::dtype::Dtype;
+use crate::error::{Error, Kind, Result};
+use crate::limits::{ALIGN, MAX_DIMS, MAX_HEADER_JSON_BYTES, MAX_PACK_WORDS, MAX_TABLES_BYTES};
+use crate::safetensors::{self, Described};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::io::Read;
+use std::ops::Range;
+
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
+/// Level at which headers are compressed; they are small.
+const ZSTD_LEVEL: i32 = 19;
+
+/// The header as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The float format that holds most bytes.
+    pub format: String,
+    /// What the writer was asked for.
+    pub mode: String,
+    /// Where blobs begin.
+    pub data_offset: u64,
+    /// The safetensors metadata.
+    #[serde(default)]
+    pub metadata: Option<Map<String, Value>>,
+    /// The source header, where it cannot be rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_header: Option<String>,
+    /// Bytes of the tables blob.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tables: u64,
+    /// Packs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<PackRecord>,
+    /// Tensors.
+    pub tensors: Vec<TensorRecord>,
+}
+
+/// A pack as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct PackRecord {
+    pub dtype: String,
+    pub words: u64,
+    pub codec: String,
+    pub bytes: u64,
+}
+
+/// A tensor as JSON.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct TensorRecord {
+    pub name: String,
+    pub dtype: String,
+    pub shape: Vec<u64>,
+    pub codec: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tied_to: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack: Option<usize>,
+    pub md5: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Record {
+    /// The stored form: JSON, or a zstd frame of it if that is shorter.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let json = serde_json::to_vec(self).expect("strings and numbers always serialise");
+        let frame = ::zstd::bulk::compress(&json, ZSTD_LEVEL).expect("compressing into memory cannot fail");
+        if frame.len() < json.len() { frame } else { json }
+    }
+
+    /// Parses the stored form.
+    fn from_bytes(stored: &[u8]) -> Result<Record> {
+        let mut unpacked = Vec::new();
+        let json = if stored.starts_with(&ZSTD_MAGIC) {
+            let wrong = |_| Error::format("the header is not a zstd frame");
+            let mut frame = ::zstd::stream::read::Decoder::with_buffer(stored).map_err(wrong)?.single_frame();
+            (&mut frame).take(MAX_HEADER_JSON_BYTES + 1).read_to_end(&mut unpacked).map_err(wrong)?;
+            if unpacked.len() as u64 > MAX_HEADER_JSON_BYTES {
+                return Err(Error::format(format!("the header unpacks to more than {MAX_HEADER_JSON_BYTES} bytes")));
+            }
+            if !frame.finish().is_empty() {
+                return Err(Error::format("bytes follow the header's zstd frame"));
+            }
+            &unpacked[..]
+        } else {
+            stored
+        };
+        serde_json::from_slice(json).map_err(|error| Error::format(format!("the header is not what it should be: {error}")))
+    }
+}
+
+/// How the words of a tensor are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// There are none.
+    Empty,
+    /// This word, repeated.
+    Constant(Vec<u8>),
+    /// Those of another tensor.
+    Tied(usize),
+    /// Words of a pack, from this one on.
+    Packed {
+        /// Index of the pack.
+        pack: usize,
+        /// First word.
+        first: u64,
+    },
+    /// A blob of its own.
+    Blob(Blob),
+}
+
+/// Where a blob lies and how it is coded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// Its codec.
+    pub codec: Codec,
+    /// Its bytes of the file.
+    pub range: Range<u64>,
+}
+
+/// A tensor.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its dimensions.
+    pub shape: Vec<u64>,
+    /// Its bytes when decoded.
+    pub raw_bytes: u64,
+    /// The digest of these.
+    pub md5: Md5,
+    /// The codec that its record names.
+    pub codec: Codec,
+    /// How it is stored.
+    pub storage: Storage,
+}
+
+impl Entry {
+    /// Number of words.
+    pub fn n_words(&self) -> u64 {
+        self.raw_bytes / self.dtype.layout().word_bytes() as u64
+    }
+}
+
+/// Small tensors of one dtype, coded together.
+#[derive(Clone, Debug)]
+pub struct Pack {
+    /// Their element type.
+    pub dtype: Dtype,
+    /// Words of all of them.
+    pub n_words: u64,
+    /// Where they lie.
+    pub blob: Blob,
+    /// Indices of the tensors, in order.
+    pub members: Vec<usize>,
+}
+
+/// The header of a file; one exists only if it is consistent.
+#[derive(Debug)]
+pub struct Header {
+    /// The float format that holds most bytes.
+    pub format: String,
+    /// What the writer was asked for.
+    pub mode: String,
+    /// The safetensors metadata.
+    pub metadata: Option<Map<String, Value>>,
+    /// The header of the source file, its length field not included.
+    pub source_header: Vec<u8>,
+    /// Where the tables lie.
+    pub tables: Range<u64>,
+    /// Packs.
+    pub packs: Vec<Pack>,
+    /// Tensors, in the order of their data in the source file.
+    pub entries: Vec<Entry>,
+    /// Bytes between the header and the first blob and between blobs, which must be zero.
+    pub gaps: Vec<Range<u64>>,
+}
+
+impl Header {
+    /// Parses and validates the stored header of a file of `file_bytes`.
+    ///
+    /// # Errors
+    /// `Format` if it contradicts itself or the file's length, `Version` if it names an unknown codec.
+    pub fn parse(stored: &[u8], file_bytes: u64) -> Result<Header> {
+        let record = Record::from_bytes(stored)?;
+        let mut layout = BlobLayout::new(PREFIX_BYTES + stored.len() as u64 + DIGEST_BYTES, record.data_offset)?;
+        if record.tables > MAX_TABLES_BYTES {
+            return Err(Error::format("the tables are larger than they can be"));
+        }
+        let tables = layout.place(record.tables)?;
+        let mut claimed = vec![0; record.packs.len()];
+        let mut packs = record.packs.iter().map(|pack| parse_pack(pack, &mut layout)).collect::<Result<Vec<_>>>()?;
+        let mut entries: Vec<Entry> = Vec::with_capacity(record.tensors.len());
+        let mut names = HashSet::with_capacity(record.tensors.len());
+        for tensor in &record.tensors {
+            if tensor.name == safetensors::METADATA || !names.insert(&tensor.name) {
+                return Err(Error::format("the name occurs twice, or is none").at_tensor(&tensor.name));
+            }
+            let entry = parse_tensor(tensor, &entries, &mut packs, &mut claimed, &mut layout).map_err(|e| e.at_tensor(&tensor.name))?;
+            entries.push(entry);
+        }
+        if packs.iter().zip(&claimed).any(|(pack, claimed)| *claimed != pack.n_words) {
+            return Err(Error::format("the members of a pack do not add up to it"));
+        }
+        if layout.end != file_bytes {
+            let what = if layout.end > file_bytes { "truncated" } else { "longer than its header says" };
+            return Err(Error::format(format!("the file is {what}: {file_bytes} bytes instead of {}", layout.end)));
+        }
+        let metadata = record.metadata;
+        if metadata.iter().flatten().any(|(_, value)| !value.is_string()) {
+            return Err(Error::format("a value of the metadata is not a string"));
+        }
+        let described = || entries.iter().map(|e| Described { name: &e.name, dtype: e.dtype, shape: &e.shape, raw_bytes: e.raw_bytes });
+        let source_header = match record.source_header {
+            None => safetensors::build_header(metadata.as_ref(), described()),
+            Some(text) => {
+                safetensors::check_header(text.as_bytes(), described())?;
+                text.into_bytes()
+            }
+        };
+        let (format, mode, gaps) = (record.format, record.mode, layout.gaps);
+        Ok(Header { format, mode, metadata, source_header, tables, packs, entries, gaps })
+    }
+
+    /// Bytes of the source file.
+    pub fn source_bytes(&self) -> u64 {
+        8 + self.source_header.len() as u64 + self.raw_bytes()
+    }
+
+    /// Bytes of all tensors.
+    pub fn raw_bytes(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.raw_bytes).sum()
+    }
+}
+
+/// Hands out the places of blobs.
+struct BlobLayout {
+    end: u64,
+    gaps: Vec<Range<u64>>,
+}
+
+impl BlobLayout {
+    fn new(header_end: u64, data_offset: u64) -> Result<Self> {
+        if data_offset % ALIGN != 0 || data_offset < header_end {
+            return Err(Error::format("the blobs begin inside the header, or out of line"));
+        }
+        Ok(Self { end: data_offset, gaps: vec![header_end..data_offset] })
+    }
+
+    fn place(&mut self, bytes: u64) -> Result<Range<u64>> {
+        if bytes == 0 {
+            return Ok(self.end..self.end);
+        }
+        let start = self.end.checked_next_multiple_of(ALIGN);
+        let range = start.and_then(|start| Some(start..start.checked_add(bytes)?));
+        let range = range.ok_or_else(|| Error::format("the blobs are longer than any file"))?;
+        self.gaps.push(self.end..range.start);
+        self.end = range.end;
+        Ok(range)
+    }
+}
+
+fn codec(name: &str) -> Result<Codec> {
+    Codec::from_name(name).ok_or_else(|| Error::new(Kind::Version, format!("codec {name:?} is not known to this release")))
+}
+
+fn dtype(name: &str) -> Result<Dtype> {
+    Dtype::from_name(name).ok_or_else(|| Error::new(Kind::Version, format!("dtype {name:?} is not known to this release")))
+}
+
+fn parse_pack(record: &PackRecord, layout: &mut BlobLayout) -> Result<Pack> {
+    let codec = codec(&record.codec)?;
+    let dtype = dtype(&record.dtype)?;
+    if !codec.has_blob() || record.words > MAX_PACK_WORDS {
+        return Err(Error::format("a pack is too large, or has a codec without a blob"));
+    }
+    check_stored(codec, record.bytes, record.words * dtype.layout().word_bytes() as u64)?;
+    Ok(Pack { dtype, n_words: record.words, blob: Blob { codec, range: layout.place(record.bytes)? }, members: Vec::new() })
+}
+
+fn check_stored(codec: Codec, bytes: u64, raw_bytes: u64) -> Result<()> {
+    if codec == Codec::Stored && stored::blob_bytes(raw_bytes) != Some(bytes) {
+        return Err(Error::format("the length of stored bytes does not fit the shape"));
+    }
+    Ok(())
+}
+
+fn parse_tensor(
+    record: &TensorRecord,
+    before: &[Entry],
+    packs: &mut [Pack],
+    claimed: &mut [u64],
+    layout: &mut BlobLayout,
+) -> Result<Entry> {
+    let codec = codec(&record.codec)?;
+    let dtype = dtype(&record.dtype)?;
+    if record.shape.len() > MAX_DIMS {
+        return Err(Error::format(format!("{} dimensions are more than {MAX_DIMS}", record.shape.len())));
+    }
+    let n_elements = record.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
+    let raw_bytes = n_elements.and_then(|n| dtype.bytes_of(n)).filter(|&n| n <= i64::MAX as u64);
+    let raw_bytes = raw_bytes.ok_or_else(|| Error::format("the shape is that of no tensor"))?;
+    let md5 = Md5::from_hex(&record.md5).ok_or_else(|| Error::format("the md5 is not one"))?;
+    let wrong = |what: &str| Error::format(format!("a {codec} tensor {what}", codec = codec.name()));
+    if record.bytes > 0 && !codec.has_blob() {
+        return Err(wrong("has a blob"));
+    }
+    let n_words = raw_bytes / dtype.layout().word_bytes() as u64;
+    let storage = match codec {
+        Codec::Empty if raw_bytes == 0 => Storage::Empty,
+        Codec::Empty => return Err(wrong("has words")),
+        Codec::Constant => {
+            let word = record.value.as_deref().and_then(parse_hex).filter(|word| word.len() == dtype.layout().word_bytes());
+            Storage::Constant(word.ok_or_else(|| wrong("needs a value of one word"))?)
+        }
+        Codec::Tied => {
+            let master = record.tied_to.and_then(|i| Some((i, before.get(i)?)));
+            let is_same = |master: &Entry| master.dtype == dtype && master.raw_bytes == raw_bytes && master.codec != Codec::Tied;
+            let master = master.filter(|(_, master)| is_same(master)).ok_or_else(|| wrong("needs an earlier one of its kind"))?;
+            Storage::Tied(master.0)
+        }
+        Codec::Packed => {
+            let pack = record.pack.filter(|&i| packs.get(i).is_some_and(|pack| pack.dtype == dtype));
+            let pack = pack.ok_or_else(|| wrong("needs a pack of its dtype"))?;
+            let first = claimed[pack];
+            claimed[pack] = first.saturating_add(n_words);
+            if claimed[pack] > packs[pack].n_words {
+                return Err(wrong("lies beyond the end of its pack"));
+            }
+            packs[pack].members.push(before.len());
+            Storage::Packed { pack, first }
+        }
+        _ => {
+            check_stored(codec, record.bytes, raw_bytes)?;
+            Storage::Blob(Blob { codec, range: layout.place(record.bytes)? })
+        }
+    };
+    Ok(Entry { name: record.name.clone(), dtype, shape: record.shape.clone(), raw_bytes, md5, codec, storage })
+}
+
+pub(crate) fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| (*byte as char).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
+    let digits = text.as_bytes().iter().map(digit).collect::<Option<Vec<u32>>>()?;
+    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,355 @@
+//! Reading a file: any tensor, or any range of its words.
+
+use super::header::{Blob, Header, Storage};
+use super::{DIGEST_BYTES, MAGIC, PREFIX_BYTES, VERSION};
+use crate::codec::blob::Index;
+use crate::codec::chunk::Decoder;
+use crate::codec::planes::Pools;
+use crate::codec::{Codec, Damage};
+use crate::digest::Md5;
+use crate::dtype::Dtype;
+use crate::error::{Error, Kind, Place, Result};
+use crate::float::Layout;
+use crate::limits::{MAX_HEADER_BYTES, STORED_SPAN_BYTES};
+use crate::simd::Isa;
+use crate::source::ReadAt;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Decoded packs that are kept: as many as threads may work on, since neighbours are asked for together.
+const KEPT_PACKS: usize = 8;
+/// Bytes of stored words that are read at a time: whole spans.
+const STORED_PART_BYTES: u64 = 4 * STORED_SPAN_BYTES;
+/// Bytes of gaps that are read at a time.
+const GAP_PART_BYTES: usize = 1 << 16;
+
+/// An open file.
+pub struct Reader<S> {
+    source: S,
+    header: Header,
+    pools: Pools,
+    isa: Isa,
+    /// Indices of the blobs of tensors, then of packs.
+    indices: Vec<OnceLock<Arc<Index>>>,
+    packs: Mutex<VecDeque<(usize, Arc<Vec<u8>>)>>,
+    bytes_read: AtomicU64,
+}
+
+impl<S: ReadAt> Reader<S> {
+    /// Opens a file: reads and checks its header and tables.
+    ///
+    /// # Errors
+    /// `Io`, `Format`, `Version`, `Corrupt`.
+    pub fn open(source: S) -> Result<Self> {
+        Self::open_with(source, Isa::current()?)
+    }
+
+    /// Opens a file to be decoded with the given instruction set.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open`].
+    pub fn open_with(source: S, isa: Isa) -> Result<Self> {
+        let path = source.path().map(ToOwned::to_owned);
+        let opened = Self::open_unplaced(source, isa);
+        match path {
+            Some(path) => opened.at_path(&path),
+            None => opened,
+        }
+    }
+
+    fn open_unplaced(source: S, isa: Isa) -> Result<Self> {
+        let file_bytes = source.n_bytes();
+        let mut prefix = [0; PREFIX_BYTES as usize];
+        let too_short = || Error::format("this is not a .bs file: it is too short");
+        if file_bytes < PREFIX_BYTES {
+            let mut start = vec![0; file_bytes as usize];
+            source.read_at(&mut start, 0)?;
+            return Err(if start.is_empty() { Error::format("the file is empty") } else { too_short() });
+        }
+        source.read_at(&mut prefix, 0)?;
+        if prefix[..4] != *MAGIC {
+            return Err(Error::format("this is not a .bs file: it does not begin with BGSM"));
+        }
+        let version = u16::from_le_bytes([prefix[4], prefix[5]]);
+        if version != VERSION {
+            let message = match version {
+                1 | 2 => format!("container version {version}, of the published Python package, is not read by this release"),
+                _ => format!("container version {version} is not read by this release, which reads {VERSION}"),
+            };
+            return Err(Error::new(Kind::Version, message));
+        }
+        let header_bytes = u32::from_le_bytes([prefix[6], prefix[7], prefix[8], prefix[9]]) as u64;
+        if header_bytes > MAX_HEADER_BYTES {
+            return Err(Error::format(format!("a header of {header_bytes} bytes is longer than {MAX_HEADER_BYTES}")));
+        }
+        if PREFIX_BYTES + header_bytes + DIGEST_BYTES > file_bytes {
+            return Err(Error::format("the file is truncated: it ends inside its header"));
+        }
+        let mut start = vec![0; (PREFIX_BYTES + header_bytes + DIGEST_BYTES) as usize];
+        source.read_at(&mut start, 0)?;
+        let (signed, digest) = start.split_at((PREFIX_BYTES + header_bytes) as usize);
+        if Md5::of(signed).0 != *digest {
+            return Err(Error::corrupt("the header does not match its digest"));
+        }
+        let header = Header::parse(&signed[PREFIX_BYTES as usize..], file_bytes)?;
+        let mut tables = vec![0; (header.tables.end - header.tables.start) as usize];
+        source.read_at(&mut tables, header.tables.start)?;
+        let pools = Pools::from_bytes(&tables).ok_or_else(|| Error::corrupt("the tables do not match their checksum"))?;
+        let bytes_read = AtomicU64::new((start.len() + tables.len()) as u64);
+        let indices = (0..header.entries.len() + header.packs.len()).map(|_| OnceLock::new()).collect();
+        Ok(Self { source, header, pools, isa, indices, packs: Mutex::default(), bytes_read })
+    }
+
+    /// What the file says of itself.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes read so far.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.source.n_bytes()
+    }
+
+    /// Index of the tensor of that name.
+    ///
+    /// # Errors
+    /// `MissingTensor`.
+    pub fn find(&self, name: &str) -> Result<usize> {
+        let at = self.header.entries.iter().position(|entry| entry.name == name);
+        at.ok_or_else(|| self.place(Error::new(Kind::MissingTensor, format!("there is no tensor {name:?}"))))
+    }
+
+    /// The parts of a tensor that are best decoded on their own, as ranges of its words.
+    ///
+    /// # Errors
+    /// As for reading.
+    pub fn parts(&self, tensor: usize) -> Result<Vec<Range<u64>>> {
+        let entry = &self.header.entries[tensor];
+        let n_words = entry.n_words();
+        let step = match &entry.storage {
+            Storage::Tied(master) => return self.parts(*master),
+            Storage::Blob(blob) if blob.codec.is_chunked() => self.placed(tensor, self.index(tensor))?.chunk_words as u64,
+            Storage::Blob(_) | Storage::Constant(_) => STORED_PART_BYTES / entry.dtype.layout().word_bytes() as u64,
+            Storage::Empty | Storage::Packed { .. } => n_words.max(1),
+        };
+        Ok((0..n_words).step_by(step as usize).map(|start| start..n_words.min(start + step)).collect())
+    }
+
+    /// Decodes the words in `range` of a tensor.
+    ///
+    /// # Errors
+    /// `Io`, or `Corrupt` if a block that covers them is damaged.
+    pub fn read_words(&self, tensor: usize, range: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let entry = &self.header.entries[tensor];
+        let width = entry.dtype.layout().word_bytes();
+        assert!(range.end <= entry.n_words() && out.len() as u64 == (range.end - range.start) * width as u64);
+        match &entry.storage {
+            _ if out.is_empty() => Ok(()),
+            Storage::Empty => Ok(()),
+            Storage::Constant(word) => {
+                if word.iter().any(|&byte| byte != word[0]) {
+                    out.chunks_exact_mut(width).for_each(|to| to.copy_from_slice(word));
+                } else if word[0] != 0 || out.iter().any(|&byte| byte != 0) {
+                    out.fill(word[0]);
+                }
+                Ok(())
+            }
+            Storage::Tied(master) => self.read_words(*master, range, out),
+            Storage::Packed { pack, first } => {
+                let words = self.placed(tensor, self.pack(*pack))?;
+                out.copy_from_slice(&words[(first + range.start) as usize * width..][..out.len()]);
+                Ok(())
+            }
+            Storage::Blob(blob) => self.placed(tensor, self.read_blob(tensor, blob, entry.dtype, entry.n_words(), range, out)),
+        }
+    }
+
+    /// Checks that the bytes between header and blobs are zero.
+    ///
+    /// # Errors
+    /// `Corrupt` if they are not.
+    pub fn check_gaps(&self) -> Result<()> {
+        for gap in &self.header.gaps {
+            for start in (gap.start..gap.end).step_by(GAP_PART_BYTES) {
+                let part = self.read(start..gap.end.min(start + GAP_PART_BYTES as u64))?;
+                if part.iter().any(|&byte| byte != 0) {
+                    return Err(self.place(Error::corrupt(format!("the filling after byte {start} is not zero"))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks what can be checked of a tensor without decoding it: its index, the heads of its chunks and the checksums of its blocks' directory.
+    ///
+    /// # Errors
+    /// `Io`, `Corrupt`.
+    pub fn check_structure(&self, tensor: usize) -> Result<()> {
+        let entry = &self.header.entries[tensor];
+        let (slot, blob, dtype) = match &entry.storage {
+            Storage::Blob(blob) => (tensor, blob, entry.dtype),
+            Storage::Packed { pack, .. } => (self.header.entries.len() + pack, &self.header.packs[*pack].blob, entry.dtype),
+            _ => return Ok(()),
+        };
+        if !blob.codec.is_chunked() {
+            return Ok(());
+        }
+        let check = || {
+            let index = self.index(slot)?;
+            (0..index.chunks.len()).try_for_each(|chunk| self.chunk(blob, dtype.layout(), &index, chunk).map(drop))
+        };
+        self.placed(tensor, check())
+    }
+
+    fn place(&self, error: Error) -> Error {
+        match self.source.path() {
+            Some(path) => error.at_path(path),
+            None => error,
+        }
+    }
+
+    fn placed<T>(&self, tensor: usize, result: Result<T>) -> Result<T> {
+        result.map_err(|error| self.place(error.at_tensor(&self.header.entries[tensor].name)))
+    }
+
+    fn read(&self, range: Range<u64>) -> Result<Vec<u8>> {
+        // The range is one of the header's or lies in a blob, so the file is at least as long.
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        self.source.read_at(&mut bytes, range.start)?;
+        self.bytes_read.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// The blob, dtype and number of words of a tensor, or of a pack where `slot` is beyond the tensors.
+    fn slot(&self, slot: usize) -> (&Blob, Dtype, u64) {
+        match self.header.entries.get(slot) {
+            Some(entry) => match &entry.storage {
+                Storage::Blob(blob) => (blob, entry.dtype, entry.n_words()),
+                _ => unreachable!("only tensors with a blob have an index"),
+            },
+            None => {
+                let pack = &self.header.packs[slot - self.header.entries.len()];
+                (&pack.blob, pack.dtype, pack.n_words)
+            }
+        }
+    }
+
+    fn index(&self, slot: usize) -> Result<Arc<Index>> {
+        if let Some(index) = self.indices[slot].get() {
+            return Ok(index.clone());
+        }
+        let (blob, dtype, n_words) = self.slot(slot);
+        let blob_bytes = blob.range.end - blob.range.start;
+        let damaged = || Error::corrupt("the index of its chunks is damaged");
+        if blob_bytes < 8 {
+            return Err(damaged());
+        }
+        let start = self.read(blob.range.start..blob.range.start + 4)?;
+        let n_chunks = Index::n_chunks([start[0], start[1], start[2], start[3]], dtype.layout(), n_words, blob_bytes).ok_or_else(damaged)?;
+        let bytes = self.read(blob.range.start..blob.range.start + Index::bytes(n_chunks) as u64)?;
+        let index = Index::parse(&bytes, n_words, blob_bytes).ok_or_else(damaged)?;
+        Ok(self.indices[slot].get_or_init(|| Arc::new(index)).clone())
+    }
+
+    /// The decoder of a chunk, and where the chunk's body lies in the file.
+    fn chunk(&self, blob: &Blob, layout: Layout, index: &Index, chunk: usize) -> Result<(Decoder<'_>, Range<u64>)> {
+        let (head, body) = &index.chunks[chunk];
+        let words = index.words_of(chunk);
+        let head = self.read(blob.range.start + head.start..blob.range.start + head.end)?;
+        let body = blob.range.start + body.start..blob.range.start + body.end;
+        let (n_words, body_bytes) = ((words.end - words.start) as usize, (body.end - body.start) as usize);
+        let decoder = Decoder::new(self.isa, blob.codec, layout, &self.pools, &head, n_words, body_bytes);
+        let decoder = decoder.map_err(|damage| self.damage(blob, layout, index, chunk, damage))?;
+        Ok((decoder, body))
+    }
+
+    /// An error of that damage, with the block counted through the blob if the heads before it can be read.
+    fn damage(&self, blob: &Blob, layout: Layout, index: &Index, chunk: usize, damage: Damage) -> Error {
+        let error = Error::corrupt(damage.message);
+        let Some(block) = damage.block else { return error };
+        let before = (0..chunk).map(|chunk| Ok(self.chunk(blob, layout, index, chunk)?.0.n_blocks() as u64)).sum::<Result<u64>>();
+        error.at_block(before.unwrap_or(0) + block as u64)
+    }
+
+    fn read_blob(&self, slot: usize, blob: &Blob, dtype: Dtype, n_words: u64, range: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let layout = dtype.layout();
+        let width = layout.word_bytes() as u64;
+        if blob.codec == Codec::Stored {
+            return self.read_stored(blob, n_words * width, range.start * width..range.end * width, out);
+        }
+        let index = self.index(slot)?;
+        for chunk in index.chunks_of(&range) {
+            let words = index.words_of(chunk);
+            let (first, last) = (range.start.max(words.start), range.end.min(words.end));
+            let within = (first - words.start) as usize..(last - words.start) as usize;
+            let out = &mut out[((first - range.start) * width) as usize..((last - range.start) * width) as usize];
+            let (decoder, body) = self.chunk(blob, layout, &index, chunk)?;
+            let parts = decoder.parts(&within, (body.end - body.start) as usize);
+            // One read for all parts where they are most of what lies between them.
+            let span = parts.first().map_or(0, |part| part.start)..parts.last().map_or(0, |part| part.end);
+            let needed: usize = parts.iter().map(|part| part.len()).sum();
+            let result = if needed * 4 >= span.len() * 3 {
+                let bytes = self.read(body.start + span.start as u64..body.start + span.end as u64)?;
+                let parts: Vec<&[u8]> = parts.iter().map(|part| &bytes[part.start - span.start..part.end - span.start]).collect();
+                decoder.decode(&parts, &within, out)
+            } else {
+                let read = |part: &Range<usize>| self.read(body.start + part.start as u64..body.start + part.end as u64);
+                let bytes = parts.iter().map(read).collect::<Result<Vec<_>>>()?;
+                decoder.decode(&bytes.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>(), &within, out)
+            };
+            result.map_err(|damage| self.damage(blob, layout, &index, chunk, damage))?;
+        }
+        Ok(())
+    }
+
+    fn read_stored(&self, blob: &Blob, raw_bytes: u64, range: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let mut at = range.start / STORED_SPAN_BYTES * STORED_SPAN_BYTES;
+        while at < range.end {
+            let span = at / STORED_SPAN_BYTES;
+            let end = raw_bytes.min(at + STORED_SPAN_BYTES);
+            let crc = self.read(blob.range.start + raw_bytes + 4 * span..blob.range.start + raw_bytes + 4 * span + 4)?;
+            let (first, last) = (range.start.max(at), range.end.min(end));
+            let to = &mut out[(first - range.start) as usize..(last - range.start) as usize];
+            let is_intact = if (first, last) == (at, end) {
+                self.source.read_at(to, blob.range.start + at)?;
+                self.bytes_read.fetch_add(to.len() as u64, Ordering::Relaxed);
+                crc32fast::hash(to).to_le_bytes()[..] == crc[..]
+            } else {
+                let bytes = self.read(blob.range.start + at..blob.range.start + end)?;
+                to.copy_from_slice(&bytes[(first - at) as usize..(last - at) as usize]);
+                crc32fast::hash(&bytes).to_le_bytes()[..] == crc[..]
+            };
+            if !is_intact {
+                return Err(Error::corrupt("does not match its checksum").at_block(span));
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn pack(&self, pack: usize) -> Result<Arc<Vec<u8>>> {
+        let kept = |packs: &VecDeque<(usize, Arc<Vec<u8>>)>| packs.iter().find(|(at, _)| *at == pack).map(|(_, words)| words.clone());
+        let lock = || self.packs.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(words) = kept(&lock()) {
+            return Ok(words);
+        }
+        let slot = self.header.entries.len() + pack;
+        let (blob, dtype, n_words) = self.slot(slot);
+        let mut words = vec![0; n_words as usize * dtype.layout().word_bytes()];
+        self.read_blob(slot, blob, dtype, n_words, 0..n_words, &mut words)?;
+        let words = Arc::new(words);
+        let mut packs = lock();
+        packs.push_back((pack, words.clone()));
+        if packs.len() > KEPT_PACKS {
+            packs.pop_front();
+        }
+        Ok(words)
+    }
+}

@@ -1,0 +1,94 @@
+//! A `.bs` file back to the checkpoint it was made of.
+
+use crate::compress::Summary;
+use crate::container::reader::Reader;
+use crate::digest::Md5Writer;
+use crate::error::{Error, Place, Result};
+use crate::options::{Options, Progress, no_progress};
+use crate::pool::{self, Ticker};
+use crate::simd::Isa;
+use crate::sink::Sink;
+use crate::source::{FileSource, ReadAt};
+use rayon::prelude::*;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// Decompresses a file that lies in memory. Every tensor's md5 is checked.
+///
+/// # Errors
+/// `Format`, `Version`, `Corrupt`.
+pub fn decompress_bytes(packed: &[u8], threads: usize) -> Result<Vec<u8>> {
+    decompress_bytes_with(packed, threads, Isa::current()?)
+}
+
+pub(crate) fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<Vec<u8>> {
+    let reader = Reader::open_with(packed, isa)?;
+    let out = Mutex::new(Vec::new());
+    let write = |bytes: &[u8], offset: u64| {
+        let mut out = out.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
+        if out.len() < end {
+            out.resize(end, 0);
+        }
+        out[start..end].copy_from_slice(bytes);
+        Ok(())
+    };
+    pool::run(threads, reader.header().raw_bytes(), &no_progress, |ticker| restore(&reader, ticker, &write))?;
+    Ok(out.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+}
+
+/// Decompresses one file to one checkpoint file.
+pub(crate) fn decompress_file(source: &Path, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
+    let reader = Reader::open(FileSource::open(source)?)?;
+    let sink = Sink::create(target, options.force)?;
+    let write = |bytes: &[u8], offset: u64| sink.write_at(bytes, offset);
+    pool::run(options.threads, reader.header().raw_bytes(), progress, |ticker| restore(&reader, ticker, &write))?;
+    sink.finish()?;
+    Ok(Summary {
+        source_bytes: reader.header().source_bytes(),
+        compressed_bytes: reader.file_bytes(),
+        n_tensors: reader.header().entries.len(),
+        outputs: vec![target.to_owned()],
+    })
+}
+
+/// Writes header and tensors to their places, and checks each tensor's digest.
+fn restore<S: ReadAt>(reader: &Reader<S>, ticker: &Ticker, write: &(impl Fn(&[u8], u64) -> Result<()> + Sync)) -> Result<()> {
+    reader.check_gaps()?;
+    let header = reader.header();
+    let mut start = (header.source_header.len() as u64).to_le_bytes().to_vec();
+    start.extend_from_slice(&header.source_header);
+    write(&start, 0)?;
+    let mut offset = start.len() as u64;
+    let mut jobs = Vec::with_capacity(header.entries.len());
+    for (tensor, entry) in header.entries.iter().enumerate() {
+        jobs.push((tensor, offset));
+        offset += entry.raw_bytes;
+    }
+    jobs.into_par_iter().try_for_each(|(tensor, offset)| restore_tensor(reader, tensor, ticker, |bytes, at| write(bytes, offset + at)))
+}
+
+/// Decodes a tensor part by part, hands the parts to `write` with their offsets, and checks the digest of all.
+pub(crate) fn restore_tensor<S: ReadAt>(
+    reader: &Reader<S>,
+    tensor: usize,
+    ticker: &Ticker,
+    write: impl Fn(&[u8], u64) -> Result<()>,
+) -> Result<()> {
+    let entry = &reader.header().entries[tensor];
+    let width = entry.dtype.layout().word_bytes() as u64;
+    let mut digest = Md5Writer::default();
+    let mut buffer = Vec::new();
+    for part in reader.parts(tensor)? {
+        // A part is one that limits bound, or lies in a pack that they bound.
+        buffer.resize(((part.end - part.start) * width) as usize, 0);
+        reader.read_words(tensor, part.clone(), &mut buffer)?;
+        digest.update(&buffer);
+        write(&buffer, part.start * width)?;
+        ticker.advance(buffer.len() as u64)?;
+    }
+    if digest.finish() != entry.md5 {
+        return Err(Error::corrupt("its bytes do not match its md5")).at_tensor(&entry.name);
+    }
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Threads, and telling the caller how far they are.
+
+use crate::error::{Error, Result};
+use crate::options::Progress;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+/// How often a progress function is called.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Counts work that is done, and knows whether to stop.
+#[derive(Default)]
+pub struct Ticker {
+    done: AtomicU64,
+    must_stop: AtomicBool,
+}
+
+impl Ticker {
+    /// Adds to the work that is done.
+    ///
+    /// # Errors
+    /// `Interrupted` if the progress function asked to stop.
+    pub fn advance(&self, n_bytes: u64) -> Result<()> {
+        self.done.fetch_add(n_bytes, Ordering::Relaxed);
+        if self.must_stop.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+    }
+}
+
+/// Runs `work` on `threads` threads (0: one for each core), while the calling thread reports progress.
+///
+/// # Errors
+/// Those of `work`; `Option` if so many threads cannot be had.
+pub fn run<T: Send>(threads: usize, total: u64, progress: Progress<'_>, work: impl FnOnce(&Ticker) -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    let pool = pool.map_err(|error| Error::option(format!("{threads} threads: {error}")))?;
+    let ticker = Ticker::default();
+    let (sender, receiver) = channel::<()>();
+    std::thread::scope(|scope| {
+        let ticker = &ticker;
+        let worker = scope.spawn(move || {
+            // Dropped at the end, also when `work` panics, which wakes the loop below.
+            let _sender = sender;
+            pool.install(|| work(ticker))
+        });
+        while let Err(RecvTimeoutError::Timeout) = receiver.recv_timeout(INTERVAL) {
+            if !progress(ticker.done.load(Ordering::Relaxed).min(total), total) {
+                ticker.must_stop.store(true, Ordering::Relaxed);
+            }
+        }
+        let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        if result.is_ok() {
+            progress(total, total);
+        }
+        result
+    })
+}

@@ -1,0 +1,185 @@
+//! Functions on whole files.
+
+use super::PyProgress;
+use super::buffer::Bytes;
+use super::error::to_py;
+use crate::compress::compress_bytes_with;
+use crate::decompress::decompress_bytes_with;
+use crate::{Dtype, Error, Isa, Options, Result, Summary};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+use std::path::PathBuf;
+
+fn options(py: Python<'_>, mode: &str, force: bool, threads: usize) -> PyResult<Options> {
+    Ok(Options { mode: mode.parse().map_err(|error| to_py(py, error))?, force, threads })
+}
+
+fn summary_dict<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("source_bytes", summary.source_bytes)?;
+    dict.set_item("compressed_bytes", summary.compressed_bytes)?;
+    dict.set_item("n_tensors", summary.n_tensors)?;
+    dict.set_item("n_files", summary.outputs.len())?;
+    dict.set_item("outputs", summary.outputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())?;
+    Ok(dict)
+}
+
+/// Compresses a file or directory.
+#[pyfunction]
+#[pyo3(signature = (src, dst, *, mode="balanced", force=false, threads=0, progress=None))]
+pub fn compress<'py>(
+    py: Python<'py>,
+    src: PathBuf,
+    dst: PathBuf,
+    mode: &str,
+    force: bool,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = options(py, mode, force, threads)?;
+    let summary = PyProgress::new(progress).run(py, |progress| crate::compress(&src, &dst, &options, progress))?;
+    summary_dict(py, &summary)
+}
+
+/// Decompresses a file or directory; every tensor's md5 is checked.
+#[pyfunction]
+#[pyo3(signature = (src, dst, *, force=false, threads=0, progress=None))]
+pub fn decompress<'py>(
+    py: Python<'py>,
+    src: PathBuf,
+    dst: PathBuf,
+    force: bool,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = Options { force, threads, ..Options::default() };
+    let summary = PyProgress::new(progress).run(py, |progress| crate::decompress(&src, &dst, &options, progress))?;
+    summary_dict(py, &summary)
+}
+
+/// Checks a file or directory.
+#[pyfunction]
+#[pyo3(signature = (src, *, fast=false, threads=0, progress=None))]
+pub fn verify<'py>(py: Python<'py>, src: PathBuf, fast: bool, threads: usize, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
+    let found = PyProgress::new(progress).run(py, |progress| crate::verify(&src, fast, threads, progress))?;
+    let problems = PyList::empty(py);
+    for problem in &found.problems {
+        let dict = PyDict::new(py);
+        dict.set_item("path", problem.path.display().to_string())?;
+        dict.set_item("tensor", &problem.tensor)?;
+        dict.set_item("block", problem.block)?;
+        dict.set_item("message", &problem.message)?;
+        problems.append(dict)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("ok", found.problems.is_empty())?;
+    dict.set_item("n_tensors", found.n_tensors)?;
+    dict.set_item("n_checked", found.n_checked)?;
+    dict.set_item("raw_bytes", found.raw_bytes)?;
+    dict.set_item("problems", problems)?;
+    Ok(dict)
+}
+
+/// Estimates what compressing a file or directory would do.
+#[pyfunction]
+#[pyo3(signature = (src, *, mode="balanced", threads=0))]
+pub fn scan<'py>(py: Python<'py>, src: PathBuf, mode: &str, threads: usize) -> PyResult<Bound<'py, PyDict>> {
+    let mode = mode.parse().map_err(|error| to_py(py, error))?;
+    let (estimates, source_bytes, n_files) = py.detach(|| crate::scan(&src, mode, threads)).map_err(|error| to_py(py, error))?;
+    let tensors = PyList::empty(py);
+    for one in &estimates {
+        let dict = PyDict::new(py);
+        dict.set_item("name", &one.name)?;
+        dict.set_item("dtype", one.dtype.name())?;
+        dict.set_item("shape", &one.shape)?;
+        dict.set_item("raw_bytes", one.raw_bytes)?;
+        dict.set_item("kind", one.kind)?;
+        dict.set_item("estimated_bytes", one.estimated_bytes)?;
+        dict.set_item("tied_to", &one.tied_to)?;
+        tensors.append(dict)?;
+    }
+    let f32s = || estimates.iter().filter(|one| one.dtype == Dtype::F32);
+    let widened = PyDict::new(py);
+    widened.set_item("n_tensors", f32s().count())?;
+    widened.set_item("n_bf16_native", f32s().filter(|one| one.kind == "bf16_native").count())?;
+    widened.set_item("n_f16_native", f32s().filter(|one| one.kind == "f16_native").count())?;
+    widened.set_item("bf16_native_bytes", f32s().map(|one| one.widened_bytes[0]).sum::<u64>())?;
+    widened.set_item("f16_native_bytes", f32s().map(|one| one.widened_bytes[1]).sum::<u64>())?;
+    widened.set_item("raw_bytes", f32s().map(|one| one.raw_bytes).sum::<u64>())?;
+    let dict = PyDict::new(py);
+    dict.set_item("source_bytes", source_bytes)?;
+    dict.set_item("estimated_bytes", estimates.iter().map(|one| one.estimated_bytes).sum::<u64>())?;
+    dict.set_item("n_shards", n_files)?;
+    dict.set_item("n_tensors", estimates.len())?;
+    dict.set_item("tensors", tensors)?;
+    dict.set_item("f32", widened)?;
+    Ok(dict)
+}
+
+/// The compressed files of a path: itself, or the shards of a directory.
+#[pyfunction]
+pub fn packed_files(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
+    let files = crate::packed_files(&path).map_err(|error| to_py(py, error))?;
+    Ok(files.iter().map(|file| file.display().to_string()).collect())
+}
+
+/// Instruction sets this machine can run, best first.
+#[pyfunction]
+pub fn isas() -> Vec<&'static str> {
+    Isa::available().into_iter().map(Isa::name).collect()
+}
+
+/// The instruction set in use.
+#[pyfunction]
+pub fn isa(py: Python<'_>) -> PyResult<&'static str> {
+    Isa::current().map(Isa::name).map_err(|error| to_py(py, error))
+}
+
+fn named(isa: Option<&str>) -> Result<Isa> {
+    isa.map_or_else(Isa::current, Isa::named)
+}
+
+/// Times the codec on words in memory, with one thread.
+#[pyfunction]
+#[pyo3(signature = (data, dtype, row_words, *, mode="balanced", isa=None, repeat=5))]
+pub fn codec_speed<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyAny>,
+    dtype: &str,
+    row_words: usize,
+    mode: &str,
+    isa: Option<&str>,
+    repeat: usize,
+) -> PyResult<Bound<'py, PyDict>> {
+    let bytes = Bytes::of(data)?;
+    let run = || -> Result<_> {
+        let dtype = Dtype::from_name(dtype).ok_or_else(|| Error::option(format!("no dtype {dtype:?}")))?;
+        crate::codec_speed(bytes.as_slice(), dtype, row_words, mode.parse()?, named(isa)?, repeat)
+    };
+    let speed = py.detach(run).map_err(|error| to_py(py, error))?;
+    let dict = PyDict::new(py);
+    dict.set_item("raw_bytes", speed.raw_bytes)?;
+    dict.set_item("coded_bytes", speed.coded_bytes)?;
+    dict.set_item("encode_bytes_per_s", speed.encode_bytes_per_s)?;
+    dict.set_item("decode_bytes_per_s", speed.decode_bytes_per_s)?;
+    Ok(dict)
+}
+
+/// A whole safetensors file, in memory, to a whole `.bs` file, in memory.
+#[pyfunction]
+#[pyo3(signature = (data, *, mode="balanced", threads=0, isa=None))]
+pub fn compress_bytes<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, mode: &str, threads: usize, isa: Option<&str>) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = Bytes::of(data)?;
+    let options = options(py, mode, false, threads)?;
+    let packed = py.detach(|| compress_bytes_with(bytes.as_slice(), &options, named(isa)?)).map_err(|error| to_py(py, error))?;
+    Ok(PyBytes::new(py, &packed))
+}
+
+/// The inverse of `compress_bytes`; every tensor's md5 is checked.
+#[pyfunction]
+#[pyo3(signature = (data, *, threads=0, isa=None))]
+pub fn decompress_bytes<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, threads: usize, isa: Option<&str>) -> PyResult<Bound<'py, PyBytes>> {
+    let bytes = Bytes::of(data)?;
+    let source = py.detach(|| decompress_bytes_with(bytes.as_slice(), threads, named(isa)?)).map_err(|error| to_py(py, error))?;
+    Ok(PyBytes::new(py, &source))
+}

@@ -1,0 +1,174 @@
+//! An open file in Python.
+
+use super::PyProgress;
+use super::error::to_py;
+use super::tensor::Tensor;
+use crate::container::header::Storage;
+use crate::error::{Error, Result};
+use crate::{Buffer, FileSource};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+use std::path::PathBuf;
+
+/// One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it.
+#[pyclass(frozen, module = "bigsmall._core")]
+pub struct Reader {
+    path: PathBuf,
+    reader: crate::Reader<FileSource>,
+}
+
+#[pymethods]
+impl Reader {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        let opened = py.detach(|| FileSource::open(&path).and_then(crate::Reader::open));
+        Ok(Self { reader: opened.map_err(|error| to_py(py, error))?, path })
+    }
+
+    /// The file.
+    #[getter]
+    fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// What it was compressed for.
+    #[getter]
+    fn mode(&self) -> &str {
+        &self.reader.header().mode
+    }
+
+    /// The float format that holds most bytes.
+    #[getter]
+    fn format(&self) -> &str {
+        &self.reader.header().format
+    }
+
+    /// The safetensors metadata.
+    #[getter]
+    fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
+        let Some(metadata) = &self.reader.header().metadata else { return Ok(None) };
+        let dict = PyDict::new(py);
+        for (key, value) in metadata {
+            dict.set_item(key, value.as_str())?;
+        }
+        Ok(Some(dict))
+    }
+
+    /// Bytes of the file.
+    #[getter]
+    fn file_bytes(&self) -> u64 {
+        self.reader.file_bytes()
+    }
+
+    /// Bytes of all tensors.
+    #[getter]
+    fn raw_bytes(&self) -> u64 {
+        self.reader.header().raw_bytes()
+    }
+
+    /// Bytes of the checkpoint that it was made of.
+    #[getter]
+    fn source_bytes(&self) -> u64 {
+        self.reader.header().source_bytes()
+    }
+
+    /// Bytes read from the file since it was opened.
+    #[getter]
+    fn bytes_read(&self) -> u64 {
+        self.reader.bytes_read()
+    }
+
+    /// Names of the tensors, in file order.
+    fn keys(&self) -> Vec<&str> {
+        self.reader.header().entries.iter().map(|entry| entry.name.as_str()).collect()
+    }
+
+    /// What the header says of each tensor, in file order.
+    fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let header = self.reader.header();
+        let list = PyList::empty(py);
+        for entry in &header.entries {
+            let dict = PyDict::new(py);
+            dict.set_item("name", &entry.name)?;
+            dict.set_item("dtype", entry.dtype.name())?;
+            dict.set_item("shape", &entry.shape)?;
+            dict.set_item("md5", entry.md5.to_string())?;
+            let (codec, bytes, tied_to) = match &entry.storage {
+                Storage::Blob(blob) => (entry.codec, blob.range.end - blob.range.start, None),
+                Storage::Packed { pack, .. } => {
+                    let pack = &header.packs[*pack];
+                    let share = (pack.blob.range.end - pack.blob.range.start) as u128 * entry.n_words() as u128 / pack.n_words.max(1) as u128;
+                    (pack.blob.codec, share as u64, None)
+                }
+                Storage::Tied(master) => (entry.codec, 0, Some(&header.entries[*master].name)),
+                _ => (entry.codec, 0, None),
+            };
+            dict.set_item("codec", codec.name())?;
+            dict.set_item("is_packed", matches!(entry.storage, Storage::Packed { .. }))?;
+            dict.set_item("raw_bytes", entry.raw_bytes)?;
+            dict.set_item("compressed_bytes", bytes)?;
+            dict.set_item("tied_to", tied_to)?;
+            list.append(dict)?;
+        }
+        Ok(list)
+    }
+
+    /// One tensor.
+    fn tensor(&self, py: Python<'_>, name: &str) -> PyResult<Tensor> {
+        let tensor = self.reader.find(name).map_err(|error| to_py(py, error))?;
+        let mut loaded = PyProgress::new(None).run(py, |progress| crate::load(&self.reader, &[tensor], 0, progress))?;
+        let buffer = loaded.pop().expect("one tensor was asked for").map_err(|error| to_py(py, error))?;
+        Ok(self.wrap(tensor, buffer))
+    }
+
+    /// Rows [start, stop) of the first dimension; decodes only the blocks that cover them.
+    fn rows(&self, py: Python<'_>, name: &str, start: u64, stop: u64) -> PyResult<Tensor> {
+        let read = || -> Result<Tensor> {
+            let tensor = self.reader.find(name)?;
+            let entry = &self.reader.header().entries[tensor];
+            let n_rows = *entry.shape.first().ok_or_else(|| Error::option("a 0-d tensor has no rows").at_tensor(name))?;
+            if start > stop || stop > n_rows {
+                return Err(Error::option(format!("rows {start} to {stop} are not within 0 to {n_rows}")).at_tensor(name));
+            }
+            let mut shape = entry.shape.clone();
+            shape[0] = stop - start;
+            let width = entry.dtype.layout().word_bytes() as u64;
+            // A row of elements that are no whole bytes may begin within one.
+            let row_bytes = entry.raw_bytes.checked_div(n_rows).unwrap_or(0);
+            if row_bytes * n_rows != entry.raw_bytes || row_bytes % width != 0 {
+                return Err(Error::option("its rows are no whole numbers of bytes").at_tensor(name));
+            }
+            let words = row_bytes / width;
+            let mut buffer = Buffer::new((stop - start) * row_bytes)?;
+            self.reader.read_words(tensor, start * words..stop * words, &mut buffer)?;
+            Ok(Tensor::new(buffer, entry.dtype, shape))
+        };
+        py.detach(read).map_err(|error| to_py(py, error))
+    }
+
+    /// Several tensors, in the order asked for, decoded by several threads. A damaged one is returned as its error.
+    #[pyo3(signature = (names=None, *, threads=0, progress=None))]
+    fn tensors<'py>(&self, py: Python<'py>, names: Option<Vec<String>>, threads: usize, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyList>> {
+        let tensors = match names {
+            None => (0..self.reader.header().entries.len()).collect(),
+            Some(names) => names.iter().map(|name| self.reader.find(name)).collect::<Result<Vec<_>>>().map_err(|error| to_py(py, error))?,
+        };
+        let loaded = PyProgress::new(progress).run(py, |progress| crate::load(&self.reader, &tensors, threads, progress))?;
+        let list = PyList::empty(py);
+        for (tensor, buffer) in tensors.into_iter().zip(loaded) {
+            match buffer {
+                Ok(buffer) => list.append(self.wrap(tensor, buffer))?,
+                Err(error) if error.is_data() => list.append(to_py(py, error).into_value(py))?,
+                Err(error) => return Err(to_py(py, error)),
+            }
+        }
+        Ok(list)
+    }
+}
+
+impl Reader {
+    fn wrap(&self, tensor: usize, buffer: Buffer) -> Tensor {
+        let entry = &self.reader.header().entries[tensor];
+        Tensor::new(buffer, entry.dtype, entry.shape.clone())
+    }
+}

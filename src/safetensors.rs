@@ -1,0 +1,183 @@
+//! Checkpoints in and out: the safetensors file.
+
+use crate::dtype::Dtype;
+use crate::error::{Error, Place, Result};
+use crate::source::Map as FileMap;
+use safetensors::SafeTensors;
+use serde_json::{Map, Value};
+use std::ops::Range;
+use std::path::Path;
+
+/// The header key that holds the metadata.
+pub const METADATA: &str = "__metadata__";
+
+/// What a header says of a tensor.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct Described<'a> {
+    pub name: &'a str,
+    pub dtype: Dtype,
+    pub shape: &'a [u64],
+    pub raw_bytes: u64,
+}
+
+/// A tensor of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct SourceTensor {
+    /// Its name.
+    pub name: String,
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its dimensions.
+    pub shape: Vec<u64>,
+    /// Its bytes, counted from the end of the header.
+    pub range: Range<usize>,
+}
+
+impl SourceTensor {
+    /// What a header says of it.
+    pub fn described(&self) -> Described<'_> {
+        Described { name: &self.name, dtype: self.dtype, shape: &self.shape, raw_bytes: self.range.len() as u64 }
+    }
+
+    /// Words of a row: those that share the first index. 0 without rows.
+    pub fn row_words(&self) -> usize {
+        row_words(&self.shape, self.range.len() / self.dtype.layout().word_bytes())
+    }
+}
+
+/// Words that share the first index of a tensor of `n_words`; 0 for fewer than two dimensions.
+pub fn row_words(shape: &[u64], n_words: usize) -> usize {
+    match shape {
+        [rows, _, ..] if *rows > 0 && n_words as u64 % rows == 0 => n_words / *rows as usize,
+        _ => 0,
+    }
+}
+
+/// An open checkpoint, tensors in the order of their data.
+pub struct Checkpoint<B> {
+    bytes: B,
+    /// The header, its length field not included.
+    header: Range<usize>,
+    /// The metadata, keys in their order.
+    pub metadata: Option<Map<String, Value>>,
+    /// The tensors.
+    pub tensors: Vec<SourceTensor>,
+}
+
+impl Checkpoint<FileMap> {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// `Io`, or `Source` if it is not a valid safetensors file.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::parse(FileMap::open(path)?).at_path(path)
+    }
+}
+
+impl<B: AsRef<[u8]>> Checkpoint<B> {
+    /// Parses and validates a file that lies in memory.
+    ///
+    /// # Errors
+    /// `Source` if it is not a valid safetensors file.
+    pub fn parse(bytes: B) -> Result<Self> {
+        let all = bytes.as_ref();
+        if all.starts_with(crate::container::MAGIC) {
+            return Err(Error::source("this is a .bs file already, not safetensors"));
+        }
+        let (header_bytes, _) = SafeTensors::read_metadata(all).map_err(|error| Error::source(format!("not a valid safetensors file: {error}")))?;
+        let header = 8..8 + header_bytes;
+        let (metadata, mut tensors) = parse_header(&all[header.clone()]).map_err(Error::source)?;
+        tensors.sort_by_key(|tensor| tensor.range.start);
+        Ok(Self { bytes, header, metadata, tensors })
+    }
+
+    /// The header, its length field not included.
+    pub fn header(&self) -> &[u8] {
+        &self.bytes.as_ref()[self.header.clone()]
+    }
+
+    /// The bytes of a tensor.
+    pub fn bytes_of(&self, tensor: &SourceTensor) -> &[u8] {
+        &self.bytes.as_ref()[self.header.end..][tensor.range.clone()]
+    }
+
+    /// Bytes of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.bytes.as_ref().len() as u64
+    }
+}
+
+/// The tensors of a header, in its order.
+fn parse_header(header: &[u8]) -> std::result::Result<(Option<Map<String, Value>>, Vec<SourceTensor>), String> {
+    #[derive(serde::Deserialize)]
+    struct Info {
+        dtype: String,
+        shape: Vec<u64>,
+        data_offsets: (usize, usize),
+    }
+    let all: Map<String, Value> = serde_json::from_slice(header).map_err(|error| format!("the header is not JSON: {error}"))?;
+    let mut metadata = None;
+    let mut tensors = Vec::with_capacity(all.len());
+    for (name, value) in all {
+        if name == METADATA {
+            metadata = match value {
+                Value::Object(map) if map.values().all(Value::is_string) => Some(map),
+                Value::Null => None,
+                _ => return Err("the metadata is not an object of strings".into()),
+            };
+            continue;
+        }
+        let info: Info = serde_json::from_value(value).map_err(|error| format!("tensor {name:?}: {error}"))?;
+        let dtype = Dtype::from_name(&info.dtype).ok_or_else(|| format!("tensor {name:?}: dtype {:?} is not known", info.dtype))?;
+        let bytes = info.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).and_then(|n| dtype.bytes_of(n));
+        let (start, end) = info.data_offsets;
+        if start > end || bytes != Some((end - start) as u64) {
+            return Err(format!("tensor {name:?}: its offsets do not fit its shape"));
+        }
+        tensors.push(SourceTensor { name, dtype, shape: info.shape, range: start..end });
+    }
+    Ok((metadata, tensors))
+}
+
+/// The header that safetensors writes for these tensors, in this order.
+pub fn build_header<'a>(metadata: Option<&Map<String, Value>>, tensors: impl Iterator<Item = Described<'a>>) -> Vec<u8> {
+    let string = |text: &str| serde_json::to_string(text).expect("strings always serialise");
+    let mut parts = Vec::new();
+    if let Some(metadata) = metadata {
+        parts.push(format!("{}:{}", string(METADATA), serde_json::to_string(metadata).expect("strings always serialise")));
+    }
+    let mut at = 0;
+    for Described { name, dtype, shape, raw_bytes } in tensors {
+        let shape: Vec<String> = shape.iter().map(u64::to_string).collect();
+        let end = at + raw_bytes;
+        parts.push(format!(
+            r#"{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{at},{end}]}}"#,
+            string(name),
+            dtype.name(),
+            shape.join(",")
+        ));
+        at = end;
+    }
+    let mut header = format!("{{{}}}", parts.join(",")).into_bytes();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    header
+}
+
+/// Checks that a header describes these tensors, which follow each other in this order.
+pub fn check_header<'a>(header: &[u8], tensors: impl Iterator<Item = Described<'a>>) -> Result<()> {
+    let wrong = || Error::format("the stored source header does not describe these tensors");
+    let (_, mut described) = parse_header(header).map_err(|_| wrong())?;
+    described.sort_by_key(|tensor| tensor.range.start);
+    let mut described = described.into_iter();
+    let mut at = 0;
+    for tensor in tensors {
+        let other = described.next().ok_or_else(wrong)?;
+        let is_same = other.name == tensor.name && other.dtype == tensor.dtype && other.shape == tensor.shape && other.range.start as u64 == at;
+        if !is_same {
+            return Err(wrong());
+        }
+        at += tensor.raw_bytes;
+    }
+    if described.next().is_some() { Err(wrong()) } else { Ok(()) }
+}

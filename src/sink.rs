@@ -1,0 +1,83 @@
+//! Bytes out: files that appear whole or not at all.
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// A file in the making, under a temporary name beside its own.
+pub struct Sink {
+    file: NamedTempFile,
+    path: PathBuf,
+    force: bool,
+}
+
+impl Sink {
+    /// Begins a file that is to be called `path`. What stands there is replaced only with `force`.
+    ///
+    /// # Errors
+    /// `Io`; an existing file without `force` is `AlreadyExists`.
+    pub fn create(path: &Path, force: bool) -> Result<Self> {
+        let at = |error| Error::io(error, path);
+        if path.is_dir() {
+            return Err(at(io::ErrorKind::IsADirectory.into()));
+        }
+        if !force && path.symlink_metadata().is_ok() {
+            return Err(at(io::ErrorKind::AlreadyExists.into()));
+        }
+        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".bigsmall-").suffix(".tmp");
+        // Temporary files are private by default; a checkpoint is to have the rights that any new file gets.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(directory).map_err(at)?;
+        Ok(Self { file, path: path.to_owned(), force })
+    }
+
+    /// Writes at an offset.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        write_all_at(self.file.as_file(), bytes, offset).map_err(|error| Error::io(error, &self.path))
+    }
+
+    /// Sets the length of the file.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn set_len(&self, n_bytes: u64) -> Result<()> {
+        self.file.as_file().set_len(n_bytes).map_err(|error| Error::io(error, &self.path))
+    }
+
+    /// Gives the file its name, after all of it has reached the disk.
+    ///
+    /// # Errors
+    /// `Io`; a file that has appeared there meanwhile is `AlreadyExists` without `force`.
+    pub fn finish(self) -> Result<()> {
+        let Self { file, path, force } = self;
+        file.as_file().sync_all().map_err(|error| Error::io(error, &path))?;
+        let persisted = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
+        persisted.map_err(|error| Error::io(error.error, &path))?;
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match std::os::windows::fs::FileExt::seek_write(file, &bytes[done..], offset + done as u64)? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            n => done += n,
+        }
+    }
+    Ok(())
+}

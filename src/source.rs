@@ -1,0 +1,120 @@
+//! Bytes in: files, memory maps and slices.
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// Something that can be read at an offset, by several threads.
+pub trait ReadAt: Sync + Send {
+    /// Its length.
+    fn n_bytes(&self) -> u64;
+    /// Fills `buffer` from `offset` on.
+    ///
+    /// # Errors
+    /// `Io`; an end before the buffer is full is one too.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+    /// Where it is, for messages.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+}
+
+impl ReadAt for &[u8] {
+    fn n_bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let part = self.get(start..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(part.ok_or_else(|| Error::format("the data ends early"))?);
+        Ok(())
+    }
+}
+
+/// A file, read with system calls: unlike a map, it may shrink while it is read, which is then an error and not a signal.
+pub struct FileSource {
+    file: File,
+    path: PathBuf,
+    n_bytes: u64,
+}
+
+impl FileSource {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (file, n_bytes) = open(path)?;
+        Ok(Self { file, path: path.to_owned(), n_bytes })
+    }
+}
+
+impl ReadAt for FileSource {
+    fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        #[cfg(unix)]
+        let result = std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset);
+        #[cfg(windows)]
+        let result = {
+            let mut done = 0;
+            loop {
+                if done == buffer.len() {
+                    break Ok(());
+                }
+                match std::os::windows::fs::FileExt::seek_read(&self.file, &mut buffer[done..], offset + done as u64) {
+                    Ok(0) => break Err(std::io::ErrorKind::UnexpectedEof.into()),
+                    Ok(n) => done += n,
+                    Err(error) => break Err(error),
+                }
+            }
+        };
+        result.map_err(|error| Error::io(error, &self.path))
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+}
+
+/// A file as memory.
+pub struct Map(Option<memmap2::Mmap>);
+
+impl Map {
+    /// Maps a file. An empty one is an empty slice.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let (file, n_bytes) = open(path)?;
+        if n_bytes == 0 {
+            return Ok(Self(None));
+        }
+        // SAFETY: the map is read only. Whoever changes the file meanwhile changes what is compressed, as with any reader, and whoever truncates
+        // it ends this process with a signal; checkpoints are not written in place, and the map saves a copy of all their bytes.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|error| Error::io(error, path))?;
+        #[cfg(unix)]
+        let _ = map.advise(memmap2::Advice::Sequential);
+        Ok(Self(Some(map)))
+    }
+}
+
+impl AsRef<[u8]> for Map {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_deref().unwrap_or_default()
+    }
+}
+
+fn open(path: &Path) -> Result<(File, u64)> {
+    let at = |error| Error::io(error, path);
+    let file = File::open(path).map_err(at)?;
+    let metadata = file.metadata().map_err(at)?;
+    if metadata.is_dir() {
+        return Err(at(std::io::ErrorKind::IsADirectory.into()));
+    }
+    Ok((file, metadata.len()))
+}

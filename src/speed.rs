@@ -1,0 +1,80 @@
+//! How fast the codec itself is: one thread, in memory, no files and no digests.
+
+use crate::codec::blob::{Index, assemble, chunk_words};
+use crate::codec::chunk::{Decoder, Encoding};
+use crate::codec::select::{self, Choice, Words};
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::options::Mode;
+use crate::simd::Isa;
+use crate::survey::{Item, survey};
+use std::time::Instant;
+
+/// Sizes and rates of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct CodecSpeed {
+    /// Bytes before.
+    pub raw_bytes: u64,
+    /// Bytes after, tables included.
+    pub coded_bytes: u64,
+    /// Raw bytes encoded a second, the choice of tables and codec included.
+    pub encode_bytes_per_s: f64,
+    /// Raw bytes decoded a second into memory that was written to before, checksums checked.
+    pub decode_bytes_per_s: f64,
+}
+
+/// Times the codec on the words of a tensor with rows of `row_words`; the best of `repeat` runs.
+///
+/// # Errors
+/// `Option` if the bytes are no whole number of words, or suit no codec.
+pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa: Isa, repeat: usize) -> Result<CodecSpeed> {
+    let layout = dtype.layout();
+    let width = layout.word_bytes();
+    if bytes.is_empty() || bytes.len() % width != 0 {
+        return Err(Error::option(format!("{} bytes are no words of {}", bytes.len(), dtype.name())));
+    }
+    let n_words = bytes.len() / width;
+    let part_words = chunk_words(layout, n_words as u64, row_words);
+    let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| Error::option(error.to_string()))?;
+    let words = Words { bytes, layout, row_words, is_integer: dtype.family().is_none() };
+    let encode = || {
+        let pools = survey(&[Item { dtype, words }], mode, isa).pools;
+        let Choice::Chunked(codec) = select::choose(words, &pools, mode, isa) else {
+            return Err(Error::option("these words do not compress"));
+        };
+        let encoding = Encoding { codec, layout, pools: &pools, row_words, may_sort: mode.may_sort(), isa };
+        let chunks = bytes.chunks(part_words * width).map(|part| encoding.encode(part).expect("the choice has looked at all words"));
+        let blob = assemble(part_words, &chunks.collect::<Vec<_>>());
+        Ok((pools, codec, blob))
+    };
+    let mut encode_s = f64::INFINITY;
+    let mut made = None;
+    for _ in 0..repeat.max(1) {
+        let start = Instant::now();
+        made = Some(single.install(encode)?);
+        encode_s = encode_s.min(start.elapsed().as_secs_f64());
+    }
+    let (pools, codec, blob) = made.expect("at least one run");
+
+    let mut out = crate::buffer::Buffer::new(bytes.len() as u64)?;
+    let mut decode_s = f64::INFINITY;
+    for _ in 0..repeat.max(1) + 1 {
+        let start = Instant::now();
+        let index = Index::parse(&blob[..Index::bytes(n_words.div_ceil(part_words))], n_words as u64, blob.len() as u64);
+        for (chunk, out) in index.ok_or_else(|| Error::corrupt("the index"))?.chunks.iter().zip(out.chunks_mut(part_words * width)) {
+            let (head, body) = (&blob[chunk.0.start as usize..chunk.0.end as usize], &blob[chunk.1.start as usize..chunk.1.end as usize]);
+            let n = out.len() / width;
+            let damaged = |damage: crate::codec::Damage| Error::corrupt(damage.message);
+            let decoder = Decoder::new(isa, codec, layout, &pools, head, n, body.len()).map_err(damaged)?;
+            let parts: Vec<&[u8]> = decoder.parts(&(0..n), body.len()).into_iter().map(|part| &body[part]).collect();
+            decoder.decode(&parts, &(0..n), out).map_err(damaged)?;
+        }
+        decode_s = decode_s.min(start.elapsed().as_secs_f64());
+    }
+    if out[..] != *bytes {
+        return Err(Error::corrupt("decoding does not give the words back"));
+    }
+    let rate = |seconds: f64| bytes.len() as f64 / seconds;
+    let coded_bytes = (blob.len() + pools.to_bytes().len()) as u64;
+    Ok(CodecSpeed { raw_bytes: bytes.len() as u64, coded_bytes, encode_bytes_per_s: rate(encode_s), decode_bytes_per_s: rate(decode_s) })
+}

@@ -1,0 +1,170 @@
+//! A first look at a checkpoint: which tensors are trivial, tied or small, and which tables they could share.
+
+use crate::codec::planes::{Pool, Pools, assign, units};
+use crate::codec::select::{self, Choice, Words};
+use crate::dtype::Dtype;
+use crate::float::{Layout, kernel as float};
+use crate::limits::MAX_PACK_WORDS;
+use crate::options::Mode;
+use crate::rans::cost::ONE_BIT;
+use crate::simd::Isa;
+use rayon::prelude::*;
+use std::collections::HashMap;
+
+/// Tensors with fewer words are coded together, since states, tables and directory of their own would cost them more than a percent.
+const SMALL_WORDS: usize = 1 << 15;
+/// Words of a pack.
+const PACK_WORDS: usize = 1 << 18;
+/// Words of each layout that tables are trained on.
+const TRAINING_WORDS: usize = 1 << 22;
+/// Bytes at either end of a tensor that are hashed before all of it is compared.
+const QUICK_BYTES: usize = 4096;
+
+const _: () = assert!((PACK_WORDS + SMALL_WORDS) as u64 <= MAX_PACK_WORDS);
+
+/// A tensor to be surveyed.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// Its element type.
+    pub dtype: Dtype,
+    /// Its words.
+    pub words: Words<'a>,
+}
+
+/// How a tensor is to be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// By its record alone.
+    Trivial(Choice),
+    /// As a copy of an earlier one.
+    Tied(usize),
+    /// As a member of a pack.
+    Packed(usize),
+    /// On its own.
+    Alone,
+}
+
+/// What the survey found.
+#[derive(Debug)]
+pub struct Survey {
+    /// For each tensor.
+    pub handling: Vec<Handling>,
+    /// Members of each pack.
+    pub packs: Vec<Vec<usize>>,
+    /// Tables to share.
+    pub pools: Pools,
+}
+
+/// Surveys a checkpoint.
+pub fn survey(items: &[Item<'_>], mode: Mode, isa: Isa) -> Survey {
+    let trivial: Vec<Option<Choice>> = items.par_iter().map(|item| select::trivial(item.words)).collect();
+    let mut handling: Vec<Handling> = trivial.into_iter().map(|choice| choice.map_or(Handling::Alone, Handling::Trivial)).collect();
+    tie(items, &mut handling);
+    let packs = pack(items, &mut handling);
+    let mut pools = Pools::default();
+    for layout in Layout::ALL {
+        let alone = |(item, handling): &(&Item, &Handling)| {
+            item.words.layout == layout && matches!(handling, Handling::Alone | Handling::Packed(_))
+        };
+        let members: Vec<Words> = (items.iter().zip(&handling).filter(alone))
+            .map(|(item, handling)| Words { row_words: if *handling == Handling::Alone { item.words.row_words } else { 0 }, ..item.words })
+            .collect();
+        if !members.is_empty() {
+            pools.set(train(layout, &members, mode, isa));
+        }
+    }
+    Survey { handling, packs, pools }
+}
+
+fn tie(items: &[Item<'_>], handling: &mut [Handling]) {
+    let mut masters: HashMap<(Dtype, usize, u32), Vec<usize>> = HashMap::new();
+    for (i, item) in items.iter().enumerate() {
+        if handling[i] != Handling::Alone {
+            continue;
+        }
+        let bytes = item.words.bytes;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&bytes[..bytes.len().min(QUICK_BYTES)]);
+        hasher.update(&bytes[bytes.len().saturating_sub(QUICK_BYTES)..]);
+        let same = masters.entry((item.dtype, bytes.len(), hasher.finalize())).or_default();
+        match same.iter().find(|&&master| items[master].words.bytes == bytes) {
+            Some(&master) => handling[i] = Handling::Tied(master),
+            None => same.push(i),
+        }
+    }
+}
+
+fn pack(items: &[Item<'_>], handling: &mut [Handling]) -> Vec<Vec<usize>> {
+    let mut open: HashMap<Dtype, (Vec<usize>, usize)> = HashMap::new();
+    let mut packs = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let n = item.words.bytes.len() / item.words.layout.word_bytes();
+        if handling[i] != Handling::Alone || n >= SMALL_WORDS {
+            continue;
+        }
+        let (members, n_words) = open.entry(item.dtype).or_default();
+        members.push(i);
+        *n_words += n;
+        if *n_words >= PACK_WORDS {
+            packs.push(std::mem::take(members));
+            *n_words = 0;
+        }
+    }
+    packs.extend(open.into_values().map(|(members, _)| members));
+    packs.retain(|members| members.len() > 1);
+    // Which packs are the last of their dtypes depends on no hash order.
+    packs.sort();
+    for (pack, members) in packs.iter().enumerate() {
+        members.iter().for_each(|&i| handling[i] = Handling::Packed(pack));
+    }
+    packs
+}
+
+/// Window and tables for all tensors of a layout.
+fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
+    let width = layout.word_bytes();
+    let n_words: usize = members.iter().map(|words| words.bytes.len() / width).sum();
+    // Every `stride`th unit is looked at.
+    let stride = n_words.div_ceil(TRAINING_WORDS);
+    let samples = |words: &Words<'_>| -> Vec<u8> {
+        let unit = units::unit_words(words.row_words) * width;
+        words.bytes.chunks(unit).step_by(stride).flatten().copied().collect()
+    };
+    let base = if layout.is_windowed() { base(layout, members.par_iter().map(|words| key_counts(layout, &samples(words)))) } else { 0 };
+    if mode.max_tables() == 0 {
+        return Pool::new(layout, base, Vec::new());
+    }
+    let counts: Vec<units::Counts> = (members.par_iter())
+        .flat_map_iter(|words| {
+            let sample = samples(words);
+            let mut symbols = vec![0; sample.len() / width];
+            float::symbols(isa, layout, base, &sample, &mut symbols);
+            units::count(&symbols, units::unit_words(words.row_words))
+        })
+        .collect();
+    // What a table saves on the sample must be a noticeable part of it, or the units are of one kind.
+    let least = n_words.min(TRAINING_WORDS) as u64 * ONE_BIT / 2000;
+    Pool::new(layout, base, assign::train(isa, &counts, mode.max_tables(), least))
+}
+
+fn key_counts(layout: Layout, words: &[u8]) -> Vec<u32> {
+    let mut counts = vec![0; 1 << layout.key_bits()];
+    (0..words.len() / layout.word_bytes()).for_each(|i| counts[float::key(layout, words, i) as usize] += 1);
+    counts
+}
+
+/// The window that ends with the highest key that is not an outlier.
+fn base(layout: Layout, counts: impl ParallelIterator<Item = Vec<u32>>) -> u16 {
+    let none = || vec![0u32; 1 << layout.key_bits()];
+    let counts = counts.reduce(none, |mut sum, part| {
+        sum.iter_mut().zip(part).for_each(|(sum, n)| *sum += n);
+        sum
+    });
+    let n: u64 = counts.iter().map(|&n| n as u64).sum();
+    let mut above = 0u64;
+    let top = (0..counts.len()).rev().find(|&key| {
+        above += counts[key] as u64;
+        above * 20_000 > n
+    });
+    (top.unwrap_or(0).saturating_sub(255) as u16).min(layout.max_base())
+}
