@@ -128,18 +128,20 @@ fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
     let stride = n_words.div_ceil(TRAINING_WORDS);
     let samples = |words: &Words<'_>| -> Vec<u8> {
         let unit = units::unit_words(words.row_words) * width;
-        words.bytes.chunks(unit).step_by(stride).flatten().copied().collect()
+        let mut sample = Vec::with_capacity(words.bytes.len() / stride + unit);
+        words.bytes.chunks(unit).step_by(stride).for_each(|unit| sample.extend_from_slice(unit));
+        sample
     };
-    let base = if layout.is_windowed() { base(layout, members.par_iter().map(|words| key_counts(layout, &samples(words)))) } else { 0 };
+    let samples: Vec<(Vec<u8>, usize)> = members.par_iter().map(|words| (samples(words), units::unit_words(words.row_words))).collect();
+    let base = if layout.is_windowed() { base(layout, samples.par_iter().map(|(sample, _)| key_counts(layout, sample))) } else { 0 };
     if mode.max_tables() == 0 {
         return Pool::new(layout, base, Vec::new());
     }
-    let counts: Vec<units::Counts> = (members.par_iter())
-        .flat_map_iter(|words| {
-            let sample = samples(words);
+    let counts: Vec<units::Counts> = (samples.par_iter())
+        .flat_map_iter(|(sample, unit_words)| {
             let mut symbols = vec![0; sample.len() / width];
-            float::symbols(isa, layout, base, &sample, &mut symbols);
-            units::count(&symbols, units::unit_words(words.row_words))
+            float::symbols(isa, layout, base, sample, &mut symbols);
+            units::count(&symbols, *unit_words)
         })
         .collect();
     // What a table saves on the sample must be a noticeable part of it, or the units are of one kind.

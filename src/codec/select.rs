@@ -6,10 +6,15 @@ use super::{Codec, palette};
 use crate::float::Layout;
 use crate::options::Mode;
 use crate::simd::Isa;
+use std::collections::HashSet;
 
 /// Words of a sample, taken as a few stretches of whole rows.
 const SAMPLE_WORDS: usize = 1 << 18;
 const N_STRETCHES: usize = 4;
+/// Words that a look at their likeness takes.
+const LOOK_WORDS: usize = 1 << 13;
+/// Distinct one-byte floats up to which a palette, which also codes their signs, can be worth trying.
+const MAX_F8_WORDS: usize = 64;
 
 /// A tensor's words and what is known of them.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +68,13 @@ fn candidates(words: Words<'_>, sample: &[u8], mode: Mode) -> Vec<Codec> {
     let n = sample.len() / width;
     // Earlier ones win ties.
     let mut candidates = vec![Codec::Planes];
-    let may_be_palette = width > 1 || words.layout == Layout::F8;
-    if may_be_palette && palette::distinct(sample, width, palette::MAX_WORDS).is_some() {
-        if sample.len() == words.bytes.len() || palette::distinct(words.bytes, width, palette::MAX_WORDS).is_some() {
-            candidates.push(Codec::Palette);
-        }
+    let max_words = match words.layout {
+        Layout::Byte => 0,
+        Layout::F8 => MAX_F8_WORDS,
+        _ => palette::MAX_WORDS,
+    };
+    if palette::distinct(sample, width, max_words).is_some() && palette::distinct(words.bytes, width, max_words).is_some() {
+        candidates.push(Codec::Palette);
     }
     if mode == Mode::Inference {
         return candidates;
@@ -79,17 +86,28 @@ fn candidates(words: Words<'_>, sample: &[u8], mode: Mode) -> Vec<Codec> {
     if words.row_words >= 4 && n >= 8 * words.row_words && rows_resemble(words.layout, words.row_words, sample) {
         candidates.push(Codec::RowDelta);
     }
-    if words.is_integer || n < 1 << 12 {
+    if words.is_integer || n < 1 << 12 || repeats(sample, width) {
         candidates.push(Codec::Zstd);
     }
     candidates
 }
 
+/// Whether many words of four bytes and more occur again, as they do in bases of transforms; in trained weights hardly any does.
+fn repeats(sample: &[u8], width: usize) -> bool {
+    if width < 4 {
+        return false;
+    }
+    let look = &sample[..sample.len().min(width * LOOK_WORDS)];
+    let words: HashSet<&[u8]> = look.chunks_exact(width).collect();
+    words.len() * 4 < look.len() / width * 3
+}
+
 /// Whether words are closer to those one row above than to their neighbours a row's half away: a cheap sign that differences pay.
 fn rows_resemble(layout: Layout, row_words: usize, sample: &[u8]) -> bool {
+    let width = layout.word_bytes();
+    let sample = &sample[..sample.len().min(width * LOOK_WORDS.max(8 * row_words))];
     let bits = |row_words| {
         let d = super::row_delta::differences(layout, row_words, sample);
-        let width = layout.word_bytes();
         // The top two bytes tell the size of a difference well enough.
         d.chunks_exact(width).map(|word| 16 - top(word).leading_zeros() as u64).sum::<u64>()
     };

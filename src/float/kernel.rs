@@ -207,8 +207,18 @@ fn join_any(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: &[
         Layout::Bf16 => join_heads::<2, 6>(layout, base, symbols, planes, out),
         Layout::F16 => join_heads::<2, 8>(layout, base, symbols, planes, out),
         Layout::F32 => {
+            let filled: [Vec<u8>; 2] = std::array::from_fn(|place| match low[place] {
+                LowBytes::Constant(byte) => vec![byte; symbols.len()],
+                LowBytes::Each(_) => Vec::new(),
+            });
+            let low: [&[u8]; 2] = std::array::from_fn(|place| match low[place] {
+                LowBytes::Constant(_) => &filled[place][..],
+                LowBytes::Each(bytes) => bytes,
+            });
+            for ((word, b0), b1) in out.as_chunks_mut::<4>().0.iter_mut().zip(low[0]).zip(low[1]) {
+                *word = (*b0 as u32 | (*b1 as u32) << 8).to_le_bytes();
+            }
             join_heads::<4, 6>(layout, base, symbols, planes, out);
-            join_low::<4>(low, out);
         }
         Layout::F64 => {
             join_heads::<8, 3>(layout, base, symbols, planes, out);
@@ -229,13 +239,6 @@ fn join_top<const W: usize>(symbols: &[u8], low: &[LowBytes<'_>], out: &mut [u8]
 #[inline(always)]
 fn join_low<const W: usize>(low: &[LowBytes<'_>], out: &mut [u8]) {
     let words = out.as_chunks_mut::<W>().0;
-    if let ([LowBytes::Each(b0), LowBytes::Each(b1)], 4) = (low, W) {
-        // The common case in one pass.
-        for ((word, b0), b1) in words.iter_mut().zip(*b0).zip(*b1) {
-            [word[0], word[1]] = [*b0, *b1];
-        }
-        return;
-    }
     for (place, low) in low.iter().enumerate() {
         match low {
             LowBytes::Constant(byte) => words.iter_mut().for_each(|word| word[place] = *byte),
@@ -302,8 +305,9 @@ fn put_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: &
             // A word of known size is stored as one, which vectors can do.
             2 => *word = std::array::from_fn(|i| head.rotate_right(1).to_le_bytes()[i % 2]),
             4 => {
-                let low = u16::from_le_bytes([word[0], word[1]]) as u32;
-                let bytes = (low | (head.rotate_right(1) as u32) << 16).to_le_bytes();
+                // The low half is there already.
+                let low = u32::from_le_bytes(std::array::from_fn(|i| word[i % W]));
+                let bytes = (low & 0xFFFF | (head.rotate_right(1) as u32) << 16).to_le_bytes();
                 *word = std::array::from_fn(|i| bytes[i % 4]);
             }
             _ => [word[W - 2], word[W - 1]] = head.rotate_right(1).to_le_bytes(),

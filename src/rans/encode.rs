@@ -55,15 +55,18 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// A stream of up to `n` symbols whose initial states carry `seed`.
-    pub fn new(n: usize, seed: &[u8; SEED_BYTES]) -> Self {
+    /// A stream of up to `n` symbols whose initial states carry `seed`, in the memory of `words`.
+    pub fn new(n: usize, seed: &[u8; SEED_BYTES], mut words: Vec<u16>) -> Self {
         let mut states = [0; LANES];
         for (state, bytes) in states.iter_mut().zip(seed.as_chunks::<2>().0) {
             *state = STATE_MIN | u16::from_le_bytes(*bytes) as u32;
         }
         // One word a symbol at most; a vector kernel stores whole vectors below the first one.
         let room = n + LANES;
-        Self { states, words: vec![0; room], at: room }
+        if words.len() < room {
+            words.resize(room, 0);
+        }
+        Self { states, at: words.len(), words }
     }
 
     /// The stored states and the words.
@@ -73,5 +76,10 @@ impl Encoder {
             *bytes = state.to_le_bytes();
         }
         (states, &self.words[self.at..])
+    }
+
+    /// Gives the memory back.
+    pub fn into_words(self) -> Vec<u16> {
+        self.words
     }
 }

@@ -59,7 +59,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn coded(isa: Isa, table: &FreqTable, symbols: &[u8], seed: &[u8; SEED_BYTES]) -> ([u8; super::super::STATES_BYTES], Vec<u8>) {
-        let mut encoder = Encoder::new(symbols.len(), seed);
+        let mut encoder = Encoder::new(symbols.len(), seed, Vec::new());
         encode(isa, &EncodeTable::new(table), symbols, &mut encoder);
         let (states, words) = encoder.finish();
         (states, words.iter().flat_map(|w| w.to_le_bytes()).collect())

@@ -52,7 +52,8 @@ impl Average {
     /// Takes in a value that `n` others came before.
     #[inline(always)]
     fn learn(&mut self, value: i32, n: usize) {
-        self.0 += ((value << 8) - self.0) * Self::GAIN[n.min(255)] as i32 >> 16;
+        let step = ((value << 8) - self.0) as i64 * Self::GAIN[n.min(255)] as i64;
+        self.0 += (step >> 16) as i32;
     }
 }
 
@@ -65,7 +66,7 @@ pub struct Spot {
     pub column: usize,
     /// Words of its kernel before it.
     pub position: usize,
-    /// Slot of its place in the row.
+    /// Words of its row before it, as far as places are told apart.
     pub place: usize,
 }
 
@@ -88,9 +89,9 @@ impl Mean {
             weights: vec![Weights::default(); KINDS],
             taps: [0; TAPS],
             near: [0; NEAR],
-            places: vec![Average::default(); matrix.place_slots()],
-            positions: vec![Average::default(); matrix.position_slots()],
-            above: vec![0; matrix.place_slots()],
+            places: vec![Average::default(); matrix.n_places()],
+            positions: vec![Average::default(); matrix.n_positions()],
+            above: vec![0; matrix.n_places()],
             mean: 0,
             has_kernels: matrix.has_kernels(),
         }
@@ -110,11 +111,20 @@ impl Mean {
     /// The mean of the next word.
     #[inline(always)]
     pub fn predict(&mut self, spot: Spot) -> i32 {
-        self.near = [self.places[spot.place].value(), self.positions[spot.position].value(), self.above[spot.place] as i32];
+        self.near = [
+            self.places[spot.place].value(),
+            self.positions[spot.position].value(),
+            self.above[spot.place] as i32,
+        ];
         let weights = &self.weights[spot.position.min(KINDS - 1)];
         let mut sum: i32 = weights.near.iter().zip(&self.near).map(|(&weight, &value)| weight * value).sum();
         if self.has_kernels {
-            sum += weights.taps.iter().zip(&self.taps).map(|(&weight, &value)| weight as i32 * value as i32).sum::<i32>();
+            sum += weights
+                .taps
+                .iter()
+                .zip(&self.taps)
+                .map(|(&weight, &value)| weight as i32 * value as i32)
+                .sum::<i32>();
         }
         self.mean = (sum >> 14).clamp(-MOST, MOST);
         self.mean

@@ -2,8 +2,8 @@
 //!
 //! Both are turned into log odds, added with weights, and turned back; the weights move so that the mixture would have been better.
 
+use super::probability::Probability;
 use super::range::Coder;
-use super::slot::Slot;
 
 /// 2^16 / (1 + e^−x) at x = −8, −7.5 … 8.
 const LOGISTIC: [u32; 33] = [
@@ -44,8 +44,8 @@ static STRETCH: [i16; 4096] = {
 
 /// Decisions of `NODES` kinds, each with a probability in two contexts.
 pub struct Mixer<const NODES: usize> {
-    first: Vec<[Slot; NODES]>,
-    second: Vec<[Slot; NODES]>,
+    first: Vec<[Probability; NODES]>,
+    second: Vec<[Probability; NODES]>,
     /// 16 fraction bits.
     weights: [[i32; 2]; NODES],
 }
@@ -54,8 +54,8 @@ impl<const NODES: usize> Mixer<NODES> {
     /// Nothing learned yet, in so many first and second contexts.
     pub fn new(n_first: usize, n_second: usize) -> Self {
         Self {
-            first: vec![[Slot::EVEN; NODES]; n_first],
-            second: vec![[Slot::EVEN; NODES]; n_second],
+            first: vec![[Probability::EVEN; NODES]; n_first],
+            second: vec![[Probability::EVEN; NODES]; n_second],
             weights: [[5 << 13; 2]; NODES],
         }
     }
@@ -70,9 +70,10 @@ impl<const NODES: usize> Mixer<NODES> {
         let one = SQUASH[(odds.clamp(-2047, 2047) + 2048) as usize] as u32;
         let bit = coder.decide(one, bit);
         let error = ((bit as i32) << 16) - one as i32;
-        // Weights cannot run away: at odds of 2047 the error is some 2^5, too small to move one that keeps its sign.
-        weights[0] += x * error >> 15;
-        weights[1] += y * error >> 15;
+        // Weights stay far within 32 bits: rounding moves one by at most 1 a time, and beyond that it grows only while the odds are not at
+        // their limit, which they are at any input but 0 once it exceeds 2^27.
+        weights[0] += (x * error) >> 15;
+        weights[1] += (y * error) >> 15;
         a.learn(bit);
         b.learn(bit);
         bit

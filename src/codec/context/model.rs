@@ -1,22 +1,22 @@
 //! A chunk word by word: what each row says of itself, then its words.
 
 use super::mean::{Mean, Spot};
+use super::probability::Probability;
 use super::range::Coder;
 use super::scale::{Scale, exp2};
-use super::slot::Slot;
 use super::word::{Expected, Word};
 use super::words::Words;
-use super::{Part, SLOTS};
+use super::{MOST_PLACES, Part};
 
 /// Codes words with a sign, `E` bits of exponent and `M` of mantissa.
 pub struct Model<const E: u32, const M: u32> {
     word: Word<E, M>,
     /// Whether a row has zeros, given whether the row before had.
-    has_zeros: [Slot; 2],
+    has_zeros: [Probability; 2],
     /// Zero bits at the end of all words of a row, given those of the row before, highest bit first.
-    trailing: Vec<[Slot; 64]>,
+    trailing: Vec<[Probability; 64]>,
     /// Whether a word is zero, given whether the two before it and the two above it are.
-    is_zero: [Slot; 16],
+    is_zero: [Probability; 16],
     row: Row,
 }
 
@@ -32,9 +32,9 @@ impl<const E: u32, const M: u32> Model<E, M> {
     pub fn new(n_mixed: usize, n_words: usize) -> Self {
         Self {
             word: Word::new(n_mixed, n_words),
-            has_zeros: [Slot::EVEN; 2],
-            trailing: vec![[Slot::EVEN; 64]; 64],
-            is_zero: [Slot::EVEN; 16],
+            has_zeros: [Probability::EVEN; 2],
+            trailing: vec![[Probability::EVEN; 64]; 64],
+            is_zero: [Probability::EVEN; 16],
             row: Row::default(),
         }
     }
@@ -42,11 +42,15 @@ impl<const E: u32, const M: u32> Model<E, M> {
     /// Codes the words of a part, the first of which is word `first` of the chunk.
     pub fn part<C: Coder>(&mut self, coder: &mut C, part: &Part, first: usize, words: &mut impl Words) {
         let matrix = &part.matrix;
-        let base = if C::ENCODES { Self::base(first..first + part.words, words) } else { 0 };
+        let base = if C::ENCODES {
+            Self::base(first..first + part.words, words)
+        } else {
+            0
+        };
         let base = coder.raw(16, base) as i32;
         let mut scale = Scale::new(matrix, base << 12);
         let mut mean = Mean::new(matrix);
-        let mut zeros_above = vec![0; matrix.place_slots()];
+        let mut zeros_above = vec![0u8; matrix.n_places()];
 
         let row_words = matrix.row_words();
         let mut place = part.start % row_words;
@@ -61,32 +65,41 @@ impl<const E: u32, const M: u32> Model<E, M> {
             mean.start_row();
             scale.start_kernel();
             mean.start_kernel();
-            let mut zeros_before = 0;
+            let mut zeros_before = 0u8;
             let (mut column, mut position) = (place / matrix.positions, place % matrix.positions);
             for i in i..i + n {
-                let (place_slot, column_slot) = (place % SLOTS, column % SLOTS);
+                let (known_place, known_column) = (place % MOST_PLACES, column % MOST_PLACES);
                 self.word.start();
                 let mut word = words.get(i);
                 let mut is_zero = false;
                 if self.row.has_zeros {
-                    let above = &mut zeros_above[place_slot];
-                    is_zero = self.is_zero[*above << 2 | zeros_before].code(coder, word == 0);
-                    *above = (*above << 1 | is_zero as usize) & 3;
-                    zeros_before = (zeros_before << 1 | is_zero as usize) & 3;
+                    let above = &mut zeros_above[known_place];
+                    is_zero = self.is_zero[(*above << 2 | zeros_before) as usize].code(coder, word == 0);
+                    *above = (*above << 1 | is_zero as u8) & 3;
+                    zeros_before = (zeros_before << 1 | is_zero as u8) & 3;
                 }
                 if is_zero {
                     word = 0;
                 } else {
-                    let spot = Spot { row, column, position, place: place_slot };
-                    let level = scale.predict(column_slot, position);
-                    let mut expected = Expected { level, mean: mean.predict(spot), n_trailing: self.row.n_trailing };
+                    let spot = Spot {
+                        row,
+                        column,
+                        position,
+                        place: known_place,
+                    };
+                    let level = scale.predict(known_column, position);
+                    let mut expected = Expected {
+                        level,
+                        mean: mean.predict(spot),
+                        n_trailing: self.row.n_trailing,
+                    };
                     if matrix.has_kernels() {
-                        expected.mean = expected.mean * exp2(-scale.kernel()) >> 12;
+                        expected.mean = (expected.mean * exp2(-scale.kernel())) >> 12;
                     }
                     word = self.word.code(coder, expected, word);
                     let level = Word::<E, M>::level(word);
                     mean.learn(spot, Word::<E, M>::value(word, scale.above(level)));
-                    scale.learn(column_slot, position, level);
+                    scale.learn(known_column, position, level);
                 }
                 words.set(i, word);
                 place += 1;
@@ -113,12 +126,15 @@ impl<const E: u32, const M: u32> Model<E, M> {
         }
         let most = Word::<E, M>::LOW;
         let n_trailing = ones.trailing_zeros().min(most) as usize;
-        let slots = &mut self.trailing[self.row.n_trailing as usize];
+        let tree = &mut self.trailing[self.row.n_trailing as usize];
         let mut node = 1;
         for i in (0..6).rev() {
-            node = node << 1 | slots[node].code(coder, n_trailing >> i & 1 == 1) as usize;
+            node = node << 1 | tree[node].code(coder, n_trailing >> i & 1 == 1) as usize;
         }
-        Row { has_zeros: self.has_zeros[self.row.has_zeros as usize].code(coder, has_zeros), n_trailing: (node as u32 - 64).min(most) }
+        Row {
+            has_zeros: self.has_zeros[self.row.has_zeros as usize].code(coder, has_zeros),
+            n_trailing: (node as u32 - 64).min(most),
+        }
     }
 
     /// The mean level of words that are not zero and half an octave, in 16ths of an octave.
@@ -128,6 +144,6 @@ impl<const E: u32, const M: u32> Model<E, M> {
             sum += level;
             n += 1;
         }
-        if n == 0 { 0 } else { ((sum / n + (1 << 15)) >> 12).min(0xFFFF) as u32 }
+        ((sum / n.max(1) + (1 << 15)) >> 12).min(0xFFFF) as u32
     }
 }

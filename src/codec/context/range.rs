@@ -35,7 +35,14 @@ pub struct Encoder {
 impl Encoder {
     /// Nothing written yet.
     pub fn new() -> Self {
-        Self { low: 0, range: u32::MAX, coded: Vec::new(), raw: Vec::new(), held: 0, n_held: 0 }
+        Self {
+            low: 0,
+            range: u32::MAX,
+            coded: Vec::new(),
+            raw: Vec::new(),
+            held: 0,
+            n_held: 0,
+        }
     }
 
     /// Narrows the interval to `size` units from `start` on.
@@ -71,7 +78,8 @@ impl Encoder {
         while self.coded.last() == Some(&0) {
             self.coded.pop();
         }
-        self.raw.extend_from_slice(&self.held.to_le_bytes()[..self.n_held.div_ceil(8) as usize]);
+        self.raw
+            .extend_from_slice(&self.held.to_le_bytes()[..self.n_held.div_ceil(8) as usize]);
         (self.coded, self.raw)
     }
 }
@@ -82,7 +90,11 @@ impl Coder for Encoder {
     #[inline(always)]
     fn decide(&mut self, one: u32, bit: bool) -> bool {
         let bound = (self.range >> 16) * one;
-        if bit { self.narrow(0, bound) } else { self.narrow(bound, self.range - bound) }
+        if bit {
+            self.narrow(0, bound)
+        } else {
+            self.narrow(bound, self.range - bound)
+        }
         bit
     }
 
@@ -113,16 +125,24 @@ pub struct Decoder<'a> {
     range: u32,
     coded: &'a [u8],
     raw: &'a [u8],
-    /// Whether more raw bits were asked for than there are.
-    is_short: bool,
     held: u64,
     n_held: u32,
+    /// Whether more raw bits were asked for than there are.
+    is_short: bool,
 }
 
 impl<'a> Decoder<'a> {
     /// Reads from the two strings of bytes.
     pub fn new(coded: &'a [u8], raw: &'a [u8]) -> Self {
-        let mut decoder = Self { code: 0, range: u32::MAX, coded, raw, is_short: false, held: 0, n_held: 0 };
+        let mut decoder = Self {
+            code: 0,
+            range: u32::MAX,
+            coded,
+            raw,
+            held: 0,
+            n_held: 0,
+            is_short: false,
+        };
         for _ in 0..4 {
             decoder.shift();
         }
@@ -148,19 +168,21 @@ impl<'a> Decoder<'a> {
         self.code = self.code << 8 | byte as u32;
     }
 
-    /// The last, incomplete word of raw bits.
+    /// Takes in the last, incomplete word of raw bits, and zeros behind it.
     #[cold]
-    fn last_raw(&mut self) -> u32 {
-        self.is_short |= self.raw.is_empty();
-        let mut word = [0; 4];
-        word[..self.raw.len()].copy_from_slice(self.raw);
+    fn hold_last(&mut self, n: u32) {
+        for &byte in self.raw {
+            self.held |= (byte as u64) << self.n_held;
+            self.n_held += 8;
+        }
         self.raw = &[];
-        u32::from_le_bytes(word)
+        self.is_short |= self.n_held < n;
+        self.n_held = self.n_held.max(n);
     }
 
-    /// Whether the strings hold as much as was read.
+    /// Whether the strings hold just what was read.
     pub fn is_spent(&self) -> bool {
-        self.coded.is_empty() && self.raw.is_empty() && !self.is_short && self.held == 0
+        self.coded.is_empty() && self.raw.is_empty() && self.n_held < 8 && self.held == 0 && !self.is_short
     }
 }
 
@@ -171,7 +193,11 @@ impl Coder for Decoder<'_> {
     fn decide(&mut self, one: u32, _: bool) -> bool {
         let bound = (self.range >> 16) * one;
         let bit = self.code < bound;
-        if bit { self.narrow(0, bound) } else { self.narrow(bound, self.range - bound) }
+        if bit {
+            self.narrow(0, bound)
+        } else {
+            self.narrow(bound, self.range - bound)
+        }
         bit
     }
 
@@ -187,14 +213,13 @@ impl Coder for Decoder<'_> {
     #[inline(always)]
     fn raw(&mut self, n: u32, _: u32) -> u32 {
         if self.n_held < n {
-            let word = if let Some((word, rest)) = self.raw.split_first_chunk() {
+            if let Some((word, rest)) = self.raw.split_first_chunk() {
                 self.raw = rest;
-                u32::from_le_bytes(*word)
+                self.held |= (u32::from_le_bytes(*word) as u64) << self.n_held;
+                self.n_held += 32;
             } else {
-                self.last_raw()
-            };
-            self.held |= (word as u64) << self.n_held;
-            self.n_held += 32;
+                self.hold_last(n);
+            }
         }
         let bits = self.held & ((1 << n) - 1);
         self.held >>= n;

@@ -70,8 +70,8 @@ impl Scale {
         Self {
             base,
             row: Factor::default(),
-            columns: vec![Factor::default(); matrix.column_slots()],
-            positions: vec![Factor::default(); matrix.position_slots()],
+            columns: vec![Factor::default(); matrix.n_columns()],
+            positions: vec![Factor::default(); matrix.n_positions()],
             kernel: Factor::default(),
             has_kernels: matrix.has_kernels(),
             outer: 0,
@@ -139,7 +139,7 @@ mod tests {
     fn factors_find_the_scales_of_rows_and_columns() {
         let matrix = Matrix { columns: 8, positions: 1 };
         let mut scale = Scale::new(&matrix, 100 << 16);
-        let level = |row: i32, column: i32| (100 << 16) + (row % 3 << 15) - (column << 14);
+        let level = |row: i32, column: i32| (100 << 16) + ((row % 3) << 15) - (column << 14);
         for row in 0..300 {
             scale.start_row();
             for column in 0..8 {

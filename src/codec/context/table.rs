@@ -1,4 +1,4 @@
-//! Frequencies of symbols, from counts of those that came before.
+//! Frequencies of symbols, made of counts of those that came before.
 
 /// 22 exponents around the expected one with 8 mantissas each, and symbol 0 for all else.
 pub const SYMBOLS: usize = 177;
@@ -18,7 +18,12 @@ impl Table {
     pub fn new() -> Self {
         let mut counts = [0; SYMBOLS];
         counts[0] = 1;
-        Self { counts, starts: [0; SYMBOLS + 1], guess: [0; 256], is_stale: true }
+        Self {
+            counts,
+            starts: [0; SYMBOLS + 1],
+            guess: [0; 256],
+            is_stale: true,
+        }
     }
 
     /// Counts a symbol.
@@ -36,8 +41,17 @@ impl Table {
         self.is_stale = false;
         let total: u64 = self.counts.iter().map(|&count| count as u64).sum();
         let used = self.counts.iter().filter(|&&count| count > 0).count() as u64;
-        let mut frequencies = self.counts.map(|count| if count == 0 { 0 } else { (count as u64 * ((1 << 16) - used) / total).max(1) as u32 });
-        let most = (0..SYMBOLS).rev().max_by_key(|&symbol| self.counts[symbol]).expect("there are symbols");
+        let mut frequencies = self.counts.map(|count| {
+            if count == 0 {
+                0
+            } else {
+                (count as u64 * ((1 << 16) - used) / total).max(1) as u32
+            }
+        });
+        let most = (0..SYMBOLS)
+            .rev()
+            .max_by_key(|&symbol| self.counts[symbol])
+            .expect("there are symbols");
         frequencies[most] += (1 << 16) - frequencies.iter().sum::<u32>();
         let mut sum = 0;
         for (start, frequency) in self.starts.iter_mut().zip(frequencies) {
@@ -54,6 +68,12 @@ impl Table {
         }
     }
 
+    /// Whether the symbol has a frequency.
+    #[inline(always)]
+    pub fn has(&self, symbol: usize) -> bool {
+        self.share(symbol).1 > 0
+    }
+
     /// Sum of the frequencies below the symbol, and its own.
     #[inline(always)]
     pub fn share(&self, symbol: usize) -> (u32, u32) {
@@ -68,6 +88,43 @@ impl Table {
             symbol += 1;
         }
         symbol
+    }
+}
+
+/// Tables that take over after a number of words and are made anew from time to time.
+pub struct Tables {
+    tables: Vec<Table>,
+    n_words: usize,
+    next_build: usize,
+    are_built: bool,
+}
+
+impl Tables {
+    /// `n` tables that take over after `n_mixed` words.
+    pub fn new(n: usize, n_mixed: usize) -> Self {
+        Self {
+            tables: std::iter::repeat_with(Table::new).take(n).collect(),
+            n_words: 0,
+            next_build: n_mixed,
+            are_built: false,
+        }
+    }
+
+    /// Comes before each word.
+    #[inline(always)]
+    pub fn start_word(&mut self) {
+        if self.n_words == self.next_build {
+            self.are_built = true;
+            self.tables.iter_mut().for_each(Table::build);
+            self.next_build += (self.next_build / 8).max(1 << 14);
+        }
+        self.n_words += 1;
+    }
+
+    /// A table, and whether it has frequencies.
+    #[inline(always)]
+    pub fn get(&mut self, i: usize) -> (&mut Table, bool) {
+        (&mut self.tables[i], self.are_built)
     }
 }
 
@@ -99,6 +156,6 @@ mod tests {
             table.count(symbol);
         }
         table.build();
-        assert_eq!([0, 5, 9].map(|symbol| table.share(symbol).1), [13_106, 26_214, 26_213].map(|f: u32| f));
+        assert_eq!([0, 5, 9].map(|symbol| table.share(symbol).1), [13_106, 26_217, 26_213]);
     }
 }

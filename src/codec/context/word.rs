@@ -3,24 +3,24 @@
 use super::mixer::Mixer;
 use super::range::Coder;
 use super::scale::exp2;
-use super::table::{SYMBOLS, Table};
+use super::table::{SYMBOLS, Tables};
 
 /// Exponents relative to the expected one that have a symbol and are reached a step at a time.
 const RELATIVE: std::ops::Range<i32> = -14..8;
 /// Mantissa bits that are modelled.
 const TOP: u32 = 3;
 
-/// Kinds of decision: whether the relative exponent is at least 0, whether it goes on from `i`, a bit of the mantissa.
+/// Kinds of decision: where the relative exponent goes, the bits of the mantissa, whether the sign is the usual one.
 const NODES: usize = 88;
-const SIGN: usize = 72;
 const STEP: i32 = 15;
 const MANTISSA: usize = 24;
+const SIGN: usize = 72;
 
-/// Expected octaves with tables of their own: −1 and less, 0 … 13, 14 and more. From 14 on no modelled exponent is cut off at 0.
-const OCTAVES: i32 = 16;
 /// Parts of an octave, and classes of means, with contexts of their own.
 const PARTS: usize = 8;
 const MEANS: usize = 7;
+/// Expected octaves with tables of their own: −1 and less, 0 … 13, 14 and more. From 14 on no exponent with a symbol is cut off at 0.
+const OCTAVES: i32 = 16;
 /// Half octaves of the expected level, as far as they are told apart.
 const HALVES: usize = 256;
 
@@ -33,14 +33,6 @@ pub struct Expected {
     pub mean: i32,
     /// Low bits of the word that are zero in the whole row.
     pub n_trailing: u32,
-}
-
-/// Tables by expected octave, its part and class of the mean, once enough words have been counted.
-struct Tables {
-    tables: Vec<Table>,
-    n_coded: usize,
-    next_build: usize,
-    are_built: bool,
 }
 
 /// Codes words with a sign, `E` bits of exponent and `M` of mantissa.
@@ -57,20 +49,22 @@ impl<const E: u32, const M: u32> Word<E, M> {
 
     /// Nothing learned. Tables take over after the first `n_mixed` words if there are more.
     pub fn new(n_mixed: usize, n_words: usize) -> Self {
-        let tables = (n_mixed < n_words).then(|| Tables {
-            tables: std::iter::repeat_with(Table::new).take(OCTAVES as usize * PARTS * MEANS).collect(),
-            n_coded: 0,
-            next_build: n_mixed,
-            are_built: false,
-        });
-        Self { mixer: Mixer::new(PARTS * MEANS, HALVES * 8), tables }
+        let tables = (n_mixed < n_words).then(|| Tables::new(OCTAVES as usize * PARTS * MEANS, n_mixed));
+        Self {
+            mixer: Mixer::new(PARTS * MEANS, HALVES * 8),
+            tables,
+        }
     }
 
     /// The logarithm of a word's magnitude, in octaves with 16 fraction bits.
     #[inline(always)]
     pub fn level(word: u64) -> i32 {
         let magnitude = word & Self::MAGNITUDE;
-        if M >= 16 { (magnitude >> (M - 16)) as i32 } else { (magnitude << (16 - M)) as i32 }
+        if M >= 16 {
+            (magnitude >> (M - 16)) as i32
+        } else {
+            (magnitude << (16 - M)) as i32
+        }
     }
 
     /// The value of a word that is `above` octaves over its scale, 8 fraction bits.
@@ -80,16 +74,11 @@ impl<const E: u32, const M: u32> Word<E, M> {
         if word > Self::MAGNITUDE { -value } else { value }
     }
 
-    /// Counts a word of the chunk before it is coded, zeros too.
+    /// Comes before each word of the chunk, zeros too.
     #[inline(always)]
     pub fn start(&mut self) {
         if let Some(tables) = &mut self.tables {
-            if tables.n_coded == tables.next_build {
-                tables.are_built = true;
-                tables.tables.iter_mut().for_each(Table::build);
-                tables.next_build += (tables.next_build / 8).max(1 << 14);
-            }
-            tables.n_coded += 1;
+            tables.start_word();
         }
     }
 
@@ -103,7 +92,10 @@ impl<const E: u32, const M: u32> Word<E, M> {
         let eighths = (expected.mean.unsigned_abs() >> 5).min(15) as usize;
         let usual = expected.mean < 0;
         let mut is_usual = (word > Self::MAGNITUDE) == usual;
-        is_usual = if eighths == 0 { coder.raw(1, is_usual as u32) == 1 } else { self.mixer.code(coder, contexts, SIGN + eighths, is_usual) };
+        is_usual = match eighths {
+            0 => coder.raw(1, is_usual as u32) == 1,
+            _ => self.mixer.code(coder, contexts, SIGN + eighths, is_usual),
+        };
         let is_negative = is_usual == usual;
         let quarters = (eighths / 2).min(3);
         let mean = if is_usual || quarters == 0 { quarters } else { quarters + 3 };
@@ -112,20 +104,21 @@ impl<const E: u32, const M: u32> Word<E, M> {
         let top = (word >> Self::LOW) as usize & 7;
         let contexts = (contexts.0 + mean, contexts.1 + mean);
         let (exponent, top) = if let Some(tables) = &mut self.tables {
-            let table = &mut tables.tables[(octave.clamp(-1, OCTAVES - 2) + 1) as usize * PARTS * MEANS + contexts.0];
+            let (table, is_built) = tables.get((octave.clamp(-1, OCTAVES - 2) + 1) as usize * PARTS * MEANS + contexts.0);
             let mut symbol = 0;
-            if tables.are_built {
+            if is_built {
                 if C::ENCODES {
                     symbol = symbol_of(exponent - octave, top);
-                    if table.share(symbol).1 == 0 {
-                        symbol = 0;
-                    }
+                    symbol *= table.has(symbol) as usize;
                 }
                 symbol = coder.symbol(table, symbol);
             }
             let (exponent, top) = if symbol > 0 {
                 // The mask is for forged chunks: a table is shared by octaves that lie further from the ends.
-                ((octave + RELATIVE.start + (symbol as i32 - 1) / 8) & ((1 << E) - 1), (symbol - 1) % 8)
+                (
+                    (octave + RELATIVE.start + (symbol as i32 - 1) / 8) & ((1 << E) - 1),
+                    (symbol - 1) % 8,
+                )
             } else {
                 Self::mixed(&mut self.mixer, coder, octave, contexts, exponent, top)
             };
@@ -153,7 +146,14 @@ impl<const E: u32, const M: u32> Word<E, M> {
 
     /// Codes exponent and top mantissa bits by decisions.
     #[inline(always)]
-    fn mixed<C: Coder>(mixer: &mut Mixer<NODES>, coder: &mut C, octave: i32, contexts: (usize, usize), exponent: i32, top: usize) -> (i32, usize) {
+    fn mixed<C: Coder>(
+        mixer: &mut Mixer<NODES>,
+        coder: &mut C,
+        octave: i32,
+        contexts: (usize, usize),
+        exponent: i32,
+        top: usize,
+    ) -> (i32, usize) {
         let wanted = exponent - octave;
         let mut relative;
         if mixer.code(coder, contexts, STEP as usize, wanted >= 0) {
@@ -163,7 +163,10 @@ impl<const E: u32, const M: u32> Word<E, M> {
             }
         } else {
             relative = -1;
-            while relative >= RELATIVE.start && octave + relative > 0 && mixer.code(coder, contexts, (STEP + relative) as usize, wanted < relative) {
+            while relative >= RELATIVE.start
+                && octave + relative > 0
+                && mixer.code(coder, contexts, (STEP + relative) as usize, wanted < relative)
+            {
                 relative -= 1;
             }
         }
@@ -184,5 +187,9 @@ impl<const E: u32, const M: u32> Word<E, M> {
 #[inline(always)]
 fn symbol_of(relative: i32, top: usize) -> usize {
     const _: () = assert!(((RELATIVE.end - RELATIVE.start) * 8) as usize + 1 == SYMBOLS);
-    if RELATIVE.contains(&relative) { 1 + (relative - RELATIVE.start) as usize * 8 + top } else { 0 }
+    if RELATIVE.contains(&relative) {
+        1 + (relative - RELATIVE.start) as usize * 8 + top
+    } else {
+        0
+    }
 }

@@ -64,7 +64,7 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         })
         .collect();
 
-    let mut body = Vec::with_capacity(words.len() * 3 / 4);
+    let mut body = Vec::with_capacity(words.len() + words.len() / 64);
     let tables: Vec<Vec<Option<Box<EncodeTable>>>> =
         head.classes.iter().map(|class| class.codings().map(|coding| table_of(coding, pool).map(EncodeTable::new)).collect()).collect();
     let mut block = Block::default();
@@ -185,11 +185,17 @@ fn choose_low<'a>(isa: Isa, layout: Layout, words: &[u8], places: impl Iterator<
         .collect()
 }
 
-/// The words of a block, side by side, and room for its parts.
+/// The words of a block, side by side, and room for its parts, used again by the next block.
 #[derive(Default)]
 struct Block {
     words: Vec<u8>,
     symbols: Vec<u8>,
+    /// The raw section.
+    raw: Vec<u8>,
+    /// Low bytes that are coded, highest first.
+    low: Vec<Vec<u8>>,
+    /// Memory of encoders.
+    spare: Vec<Vec<u16>>,
 }
 
 impl Block {
@@ -212,27 +218,34 @@ impl Block {
             key => self.patches(layout, plan.pool.base, key, table_of(key, plan.pool), has_missed),
         };
 
-        let mut raw = vec![0; planes::raw_bytes(layout.raw_bits(), n)];
-        float::raw_planes(plan.isa, layout, &self.words, &mut raw);
+        let raw = &mut self.raw;
+        raw.resize(planes::raw_bytes(layout.raw_bits(), n), 0);
+        float::raw_planes(plan.isa, layout, &self.words, raw);
         if class.key == Coding::Raw {
             raw.extend_from_slice(&self.symbols);
         }
-        let mut coded_low = Vec::new();
+        let mut n_coded = 0;
         for place in (0..layout.low_bytes()).rev() {
-            let coding = &class.low[place];
-            if !matches!(coding, Coding::Constant(_)) {
-                let mut bytes = vec![0; n];
-                float::low_bytes(plan.isa, layout, place, &self.words, &mut bytes);
-                if coding.is_rans() {
-                    coded_low.push(bytes);
-                } else {
-                    raw.extend_from_slice(&bytes);
+            match &class.low[place] {
+                Coding::Constant(_) => {}
+                Coding::Raw => {
+                    let start = raw.len();
+                    raw.resize(start + n, 0);
+                    float::low_bytes(plan.isa, layout, place, &self.words, &mut raw[start..]);
+                }
+                _ => {
+                    if self.low.len() == n_coded {
+                        self.low.push(Vec::new());
+                    }
+                    self.low[n_coded].resize(n, 0);
+                    float::low_bytes(plan.isa, layout, place, &self.words, &mut self.low[n_coded]);
+                    n_coded += 1;
                 }
             }
         }
 
         let streams = class.codings().zip(tables).filter_map(|(_, table)| table.as_deref());
-        let all_symbols = class.key.is_rans().then_some(&self.symbols).into_iter().chain(&coded_low);
+        let all_symbols = class.key.is_rans().then_some(&self.symbols).into_iter().chain(&self.low[..n_coded]);
         let mut n_seeded = 0;
         let mut encoders = Vec::new();
         for (table, symbols) in streams.zip(all_symbols) {
@@ -241,27 +254,26 @@ impl Block {
                 seed.copy_from_slice(&raw[..SEED_BYTES]);
                 n_seeded = SEED_BYTES;
             }
-            let mut encoder = Encoder::new(symbols.len(), &seed);
+            let mut encoder = Encoder::new(n, &seed, self.spare.pop().unwrap_or_default());
             rans::encode(plan.isa, table, symbols, &mut encoder);
             encoders.push(encoder);
         }
 
-        let parts: Vec<_> = encoders.iter().map(Encoder::finish).collect();
         let start = out.len();
-        parts.iter().for_each(|(_, words)| out.extend((words.len() as u32).to_le_bytes()));
+        encoders.iter().for_each(|encoder| out.extend((encoder.finish().1.len() as u32).to_le_bytes()));
         if class.key != Coding::Raw {
             out.extend((patches.len() as u32).to_le_bytes());
         }
-        parts.iter().for_each(|(states, _)| out.extend(states));
-        for (_, words) in &parts {
-            out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        encoders.iter().for_each(|encoder| out.extend(encoder.finish().0));
+        for encoder in &encoders {
+            put_words(out, encoder.finish().1);
             fill(out, start);
         }
         out.extend_from_slice(&raw[n_seeded..]);
         fill(out, start);
         out.extend(patches.iter().flat_map(|(at, _)| at.to_le_bytes()));
         out.extend(patches.iter().flat_map(|(_, key)| key.to_le_bytes()));
-        fill(out, start);
+        self.spare.extend(encoders.into_iter().map(Encoder::into_words));
     }
 
     /// Lists the keys that the stream cannot hold, and puts the likeliest symbol in their place.
@@ -284,6 +296,15 @@ impl Block {
             }
         }
         patches
+    }
+}
+
+/// Appends words, lowest byte first.
+fn put_words(out: &mut Vec<u8>, words: &[u16]) {
+    let start = out.len();
+    out.resize(start + 2 * words.len(), 0);
+    for (bytes, word) in out[start..].as_chunks_mut::<2>().0.iter_mut().zip(words) {
+        *bytes = word.to_le_bytes();
     }
 }
 
