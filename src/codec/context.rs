@@ -25,9 +25,9 @@ const MOST_PLACES: usize = 1 << 16;
 /// Kernels of more words are taken for rows.
 const MOST_POSITIONS: usize = 1024;
 /// Chunks of more words than this are for the most part coded with tables: a little larger, and twice as fast.
-const MOST_MIXED: usize = 1 << 2;
+const MOST_MIXED: usize = 1 << 22;
 /// Words of such a chunk that are coded before the tables.
-const N_MIXED: usize = 3000;
+const N_MIXED: usize = 1 << 17;
 
 /// How the words of a tensor lie: rows of `columns` kernels of `positions` words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
