@@ -16,7 +16,9 @@ const SMALL_WORDS: usize = 1 << 15;
 /// Words of a pack.
 const PACK_WORDS: usize = 1 << 18;
 /// Words of each layout that tables are trained on.
-const TRAINING_WORDS: usize = 1 << 22;
+const TRAINING_WORDS: usize = 1 << 21;
+/// Of these, one in so many tells where the window lies.
+const WINDOW_STRIDE: usize = 7;
 /// Bytes at either end of a tensor that are hashed before all of it is compared.
 const QUICK_BYTES: usize = 4096;
 
@@ -151,7 +153,8 @@ fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
 
 fn key_counts(layout: Layout, words: &[u8]) -> Vec<u32> {
     let mut counts = vec![0; 1 << layout.key_bits()];
-    (0..words.len() / layout.word_bytes()).for_each(|i| counts[float::key(layout, words, i) as usize] += 1);
+    let n = words.len() / layout.word_bytes();
+    (0..n).step_by(WINDOW_STRIDE).for_each(|i| counts[float::key(layout, words, i) as usize] += 1);
     counts
 }
 

@@ -7,7 +7,9 @@ use super::layout::{Layout, key_of};
 #[cfg(test)]
 use super::layout::symbol_of;
 use super::planes::{self, group_words, plane_bytes, widths};
-use crate::simd::{Isa, Level};
+use crate::simd::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Level;
 
 /// Words that are handled together.
 const RUN: usize = 32;
@@ -139,7 +141,7 @@ fn top<const W: usize>(words: &[u8], out: &mut [u8]) -> bool {
 fn windowed<const W: usize>(raw_bits: u32, base: u16, words: &[u8], out: &mut [u8]) -> bool {
     let mut missed = 0;
     for (s, w) in out.iter_mut().zip(words.as_chunks::<W>().0) {
-        let key = u16::from_le_bytes([w[W - 2], w[W - 1]]).rotate_left(1) >> raw_bits;
+        let key = float_head(w) >> raw_bits;
         let d = key.wrapping_sub(base);
         let is_seen = (d.wrapping_sub(1) < 255) as u16;
         *s = (d * is_seen) as u8;
@@ -150,8 +152,10 @@ fn windowed<const W: usize>(raw_bits: u32, base: u16, words: &[u8], out: &mut [u
 
 #[inline(always)]
 fn low_bytes_any(layout: Layout, place: usize, words: &[u8], out: &mut [u8]) {
-    for (byte, word) in out.iter_mut().zip(words.chunks_exact(layout.word_bytes())) {
-        *byte = word[place];
+    match layout.word_bytes() {
+        2 => out.iter_mut().zip(words.as_chunks::<2>().0).for_each(|(byte, word)| *byte = (u16::from_le_bytes(*word) >> (8 * place)) as u8),
+        4 => out.iter_mut().zip(words.as_chunks::<4>().0).for_each(|(byte, word)| *byte = (u32::from_le_bytes(*word) >> (8 * place)) as u8),
+        _ => out.iter_mut().zip(words.as_chunks::<8>().0).for_each(|(byte, word)| *byte = (u64::from_le_bytes(*word) >> (8 * place)) as u8),
     }
 }
 
@@ -167,35 +171,46 @@ fn raw_planes_any(layout: Layout, words: &[u8], out: &mut [u8]) {
     }
 }
 
-/// The raw bits of a word of `W` bytes, `R` of them.
+/// Key and raw bits of a float word of `W` bytes, the sign lowest.
 #[inline(always)]
-fn raw_of<const W: usize, const R: u32>(word: &[u8; W]) -> u8 {
-    let head = if W == 1 { word[0].rotate_left(1) as u16 } else { u16::from_le_bytes([word[W - 2], word[W - 1]]).rotate_left(1) };
-    (head & ((1 << R) - 1)) as u8
+fn float_head<const W: usize>(word: &[u8; W]) -> u16 {
+    // Whole words, so that vectors can load them.
+    match W {
+        1 => word[0].rotate_left(1) as u16,
+        2 => u16::from_le_bytes(std::array::from_fn(|i| word[i % W])).rotate_left(1),
+        4 => ((u32::from_le_bytes(std::array::from_fn(|i| word[i % W])) >> 16) as u16).rotate_left(1),
+        _ => ((u64::from_le_bytes(std::array::from_fn(|i| word[i % W])) >> 48) as u16).rotate_left(1),
+    }
 }
 
 #[inline(always)]
 fn pack_planes<const W: usize, const R: u32>(words: &[u8], mut out: &mut [u8]) {
     let words = words.as_chunks::<W>().0;
+    let fields: Vec<u8> = words.iter().map(|word| (float_head(word) & ((1 << R) - 1)) as u8).collect();
     let mut below = R;
     for width in widths(R) {
         below -= width;
         let mask = ((1u16 << width) - 1) as u8;
         let (plane, rest) = out.split_at_mut(plane_bytes(width, words.len()));
         out = rest;
-        let group = group_words(width);
-        let n_groups = words.len() / group;
+        let n_groups = words.len() / group_words(width);
+        let (groups, last_fields) = fields.split_at(n_groups * group_words(width));
         let (bytes, last) = plane.split_at_mut(n_groups * RUN);
-        for (bytes, group) in bytes.as_chunks_mut::<RUN>().0.iter_mut().zip(words.chunks_exact(group)) {
-            *bytes = [0; RUN];
+        for (bytes, group) in bytes.as_chunks_mut::<RUN>().0.iter_mut().zip(groups.chunks_exact(group_words(width))) {
+            // Eight bytes at a time: what a shift brings from the next byte is masked off, and no field reaches into it.
+            let mut packed = [0u64; RUN / 8];
+            let mask = u64::MAX / 255 * mask as u64;
             for (k, run) in group.as_chunks::<RUN>().0.iter().enumerate() {
-                for (byte, word) in bytes.iter_mut().zip(run) {
-                    *byte |= (raw_of::<W, R>(word) >> below & mask) << (k as u32 * width);
+                for (packed, fields) in packed.iter_mut().zip(run.as_chunks::<8>().0) {
+                    *packed |= (u64::from_le_bytes(*fields) >> below & mask) << (k as u32 * width);
                 }
             }
+            for (bytes, packed) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(packed) {
+                *bytes = packed.to_le_bytes();
+            }
         }
-        let fields: Vec<u8> = words[n_groups * group..].iter().map(|w| raw_of::<W, R>(w) >> below & mask).collect();
-        planes::pack(width, &fields, last);
+        let last_fields: Vec<u8> = last_fields.iter().map(|field| field >> below & mask).collect();
+        planes::pack(width, &last_fields, last);
     }
 }
 
@@ -203,9 +218,9 @@ fn pack_planes<const W: usize, const R: u32>(words: &[u8], mut out: &mut [u8]) {
 fn join_any(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: &[LowBytes<'_>], out: &mut [u8]) {
     match layout {
         Layout::Byte => out.copy_from_slice(symbols),
-        Layout::F8 => join_heads::<1, 1>(layout, base, symbols, planes, out),
-        Layout::Bf16 => join_heads::<2, 6>(layout, base, symbols, planes, out),
-        Layout::F16 => join_heads::<2, 8>(layout, base, symbols, planes, out),
+        Layout::F8 => join_heads::<1, 1>(layout, base, symbols, planes, [&[]; 2], out),
+        Layout::Bf16 => join_heads::<2, 6>(layout, base, symbols, planes, [&[]; 2], out),
+        Layout::F16 => join_heads::<2, 8>(layout, base, symbols, planes, [&[]; 2], out),
         Layout::F32 => {
             let filled: [Vec<u8>; 2] = std::array::from_fn(|place| match low[place] {
                 LowBytes::Constant(byte) => vec![byte; symbols.len()],
@@ -215,13 +230,10 @@ fn join_any(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: &[
                 LowBytes::Constant(_) => &filled[place][..],
                 LowBytes::Each(bytes) => bytes,
             });
-            for ((word, b0), b1) in out.as_chunks_mut::<4>().0.iter_mut().zip(low[0]).zip(low[1]) {
-                *word = (*b0 as u32 | (*b1 as u32) << 8).to_le_bytes();
-            }
-            join_heads::<4, 6>(layout, base, symbols, planes, out);
+            join_heads::<4, 6>(layout, base, symbols, planes, low, out);
         }
         Layout::F64 => {
-            join_heads::<8, 3>(layout, base, symbols, planes, out);
+            join_heads::<8, 3>(layout, base, symbols, planes, [&[]; 2], out);
             join_low::<8>(low, out);
         }
         Layout::I16 => join_top::<2>(symbols, low, out),
@@ -248,7 +260,7 @@ fn join_low<const W: usize>(low: &[LowBytes<'_>], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn join_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], out: &mut [u8]) {
+fn join_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: [&[u8]; 2], out: &mut [u8]) {
     let words = out.as_chunks_mut::<W>().0;
     let n = symbols.len();
     let mut rest = planes.iter();
@@ -267,14 +279,17 @@ fn join_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: 
         for (bytes, field) in field_bytes.as_chunks_mut::<8>().0.iter_mut().zip(fields) {
             *bytes = field.to_le_bytes();
         }
-        put_heads::<W, R>(layout, base, symbols, &field_bytes, words);
+        let low = low.map(|bytes| bytes.get(run * RUN..).and_then(|rest| rest.get(..RUN)).unwrap_or(&[0; RUN]));
+        put_heads::<W, R>(layout, base, symbols, &field_bytes, low, words);
     }
     if n_whole < n {
         let mut fields = vec![0; n - n_whole];
         for (width, plane) in [8, 4, 2, 1].into_iter().zip(planes).filter(|(width, _)| R & width != 0) {
             planes::unpack(width, &plane[plane_bytes(width, n_whole)..], &mut fields);
         }
-        put_heads::<W, R>(layout, base, &symbols[n_whole..], &fields, &mut words[n_whole..]);
+        let zeros = vec![0; fields.len()];
+        let low = low.map(|bytes| bytes.get(n_whole..).unwrap_or(&zeros));
+        put_heads::<W, R>(layout, base, &symbols[n_whole..], &fields, low, &mut words[n_whole..]);
     }
 }
 
@@ -295,23 +310,30 @@ fn put_fields<const W: u32, const R: u32>(fields: &mut [u64; RUN / 8], plane: &[
     }
 }
 
+/// Puts words together from symbols, raw bits and, for words of four bytes, two low bytes.
 #[inline(always)]
-fn put_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: &[u8], fields: &[u8], words: &mut [[u8; W]]) {
-    for ((word, &symbol), &field) in words.iter_mut().zip(symbols).zip(fields) {
+fn put_heads<const W: usize, const R: u32>(
+    layout: Layout,
+    base: u16,
+    symbols: &[u8],
+    fields: &[u8],
+    low: [&[u8]; 2],
+    words: &mut [[u8; W]],
+) {
+    let heads = symbols.iter().zip(fields).map(|(&symbol, &field)| {
         let key = if layout.is_windowed() { key_of(symbol, base) } else { symbol as u16 };
-        let head = key << R | field as u16;
-        match W {
-            1 => word[0] = (head as u8).rotate_right(1),
-            // A word of known size is stored as one, which vectors can do.
-            2 => *word = std::array::from_fn(|i| head.rotate_right(1).to_le_bytes()[i % 2]),
-            4 => {
-                // The low half is there already.
-                let low = u32::from_le_bytes(std::array::from_fn(|i| word[i % W]));
-                let bytes = (low & 0xFFFF | (head.rotate_right(1) as u32) << 16).to_le_bytes();
-                *word = std::array::from_fn(|i| bytes[i % 4]);
-            }
-            _ => [word[W - 2], word[W - 1]] = head.rotate_right(1).to_le_bytes(),
-        }
+        key << R | field as u16
+    });
+    let words = words.iter_mut().zip(heads);
+    // Whole words, so that vectors can store them.
+    match W {
+        1 => words.for_each(|(word, head)| word[0] = (head as u8).rotate_right(1)),
+        2 => words.for_each(|(word, head)| *word = std::array::from_fn(|i| head.rotate_right(1).to_le_bytes()[i % 2])),
+        4 => words.zip(low[0].iter().zip(low[1])).for_each(|((word, head), (&b0, &b1))| {
+            let bytes = ((head.rotate_right(1) as u32) << 16 | (b1 as u32) << 8 | b0 as u32).to_le_bytes();
+            *word = std::array::from_fn(|i| bytes[i % 4]);
+        }),
+        _ => words.for_each(|(word, head)| [word[W - 2], word[W - 1]] = head.rotate_right(1).to_le_bytes()),
     }
 }
 

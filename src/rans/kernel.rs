@@ -74,7 +74,7 @@ mod tests {
     }
 
     fn symbols() -> impl Strategy<Value = Vec<u8>> {
-        (1u32..256, 0u32..12, 0usize..3000, any::<u64>()).prop_map(|(alphabet, skew, n, seed)| {
+        (1u32..256, 0u32..8, 0usize..3000, any::<u64>()).prop_map(|(alphabet, skew, n, seed)| {
             let mut x = seed | 1;
             (0..n)
                 .map(|_| {

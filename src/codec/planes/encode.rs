@@ -10,6 +10,7 @@ use crate::rans::cost::{self, ONE_BIT};
 use crate::rans::encode::{EncodeTable, Encoder};
 use crate::rans::{FreqTable, SEED_BYTES, STATES_BYTES, histogram, kernel as rans};
 use crate::simd::Isa;
+use std::borrow::Cow;
 
 /// Words looked at before the low bytes of a class are counted at all.
 const LOW_SAMPLE_WORDS: usize = 1 << 13;
@@ -69,9 +70,9 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         head.classes.iter().map(|class| class.codings().map(|coding| table_of(coding, pool).map(EncodeTable::new)).collect()).collect();
     let mut block = Block::default();
     for (class, pieces) in &places {
-        block.gather(layout, words, &symbols, pieces);
+        let words = block.gather(layout, words, &symbols, pieces);
         let start = body.len();
-        block.encode(plan, &head.classes[*class], &tables[*class], has_missed, &mut body);
+        block.encode(plan, &head.classes[*class], &tables[*class], has_missed, &words, &mut body);
         head.blocks.push(BlockEntry { bytes: (body.len() - start) as u32, crc: crc32fast::hash(&body[start..]) });
     }
     Coded { head: head.to_bytes(), body }
@@ -185,10 +186,9 @@ fn choose_low<'a>(isa: Isa, layout: Layout, words: &[u8], places: impl Iterator<
         .collect()
 }
 
-/// The words of a block, side by side, and room for its parts, used again by the next block.
+/// Room for the parts of a block, used again by the next one.
 #[derive(Default)]
 struct Block {
-    words: Vec<u8>,
     symbols: Vec<u8>,
     /// The raw section.
     raw: Vec<u8>,
@@ -199,28 +199,42 @@ struct Block {
 }
 
 impl Block {
-    fn gather(&mut self, layout: Layout, words: &[u8], symbols: &[u8], pieces: &[Piece]) {
+    /// Takes the symbols of a block, and returns its words.
+    fn gather<'w>(&mut self, layout: Layout, words: &'w [u8], symbols: &[u8], pieces: &[Piece]) -> Cow<'w, [u8]> {
         let width = layout.word_bytes();
-        self.words.clear();
         self.symbols.clear();
-        for &Piece { start, len, .. } in pieces {
-            self.words.extend_from_slice(&words[start * width..][..len * width]);
-            self.symbols.extend_from_slice(&symbols[start..][..len]);
+        pieces.iter().for_each(|piece| self.symbols.extend_from_slice(&symbols[piece.start..][..piece.len]));
+        let words_of = |piece: &Piece| &words[piece.start * width..][..piece.len * width];
+        match pieces {
+            [piece] => Cow::Borrowed(words_of(piece)),
+            _ => {
+                let mut gathered = Vec::with_capacity(self.symbols.len() * width);
+                pieces.iter().for_each(|piece| gathered.extend_from_slice(words_of(piece)));
+                Cow::Owned(gathered)
+            }
         }
     }
 
     /// Appends the stored form of the block.
-    fn encode(&mut self, plan: &Plan<'_>, class: &Class, tables: &[Option<Box<EncodeTable>>], has_missed: bool, out: &mut Vec<u8>) {
+    fn encode(
+        &mut self,
+        plan: &Plan<'_>,
+        class: &Class,
+        tables: &[Option<Box<EncodeTable>>],
+        has_missed: bool,
+        words: &[u8],
+        out: &mut Vec<u8>,
+    ) {
         let layout = plan.pool.layout;
         let n = self.symbols.len();
         let patches = match &class.key {
             Coding::Raw => Vec::new(),
-            key => self.patches(layout, plan.pool.base, key, table_of(key, plan.pool), has_missed),
+            key => self.patches(plan.pool, key, has_missed, words),
         };
 
         let raw = &mut self.raw;
         raw.resize(planes::raw_bytes(layout.raw_bits(), n), 0);
-        float::raw_planes(plan.isa, layout, &self.words, raw);
+        float::raw_planes(plan.isa, layout, words, raw);
         if class.key == Coding::Raw {
             raw.extend_from_slice(&self.symbols);
         }
@@ -231,14 +245,14 @@ impl Block {
                 Coding::Raw => {
                     let start = raw.len();
                     raw.resize(start + n, 0);
-                    float::low_bytes(plan.isa, layout, place, &self.words, &mut raw[start..]);
+                    float::low_bytes(plan.isa, layout, place, words, &mut raw[start..]);
                 }
                 _ => {
                     if self.low.len() == n_coded {
                         self.low.push(Vec::new());
                     }
                     self.low[n_coded].resize(n, 0);
-                    float::low_bytes(plan.isa, layout, place, &self.words, &mut self.low[n_coded]);
+                    float::low_bytes(plan.isa, layout, place, words, &mut self.low[n_coded]);
                     n_coded += 1;
                 }
             }
@@ -277,27 +291,43 @@ impl Block {
     }
 
     /// Lists the keys that the stream cannot hold, and puts the likeliest symbol in their place.
-    fn patches(&mut self, layout: Layout, base: u16, key: &Coding, table: Option<&FreqTable>, has_missed: bool) -> Vec<(u16, u16)> {
-        let (is_coded, filler): ([bool; 256], u8) = match (key, table) {
+    fn patches(&mut self, pool: &Pool, key: &Coding, has_missed: bool, words: &[u8]) -> Vec<(u16, u16)> {
+        let (layout, base) = (pool.layout, pool.base);
+        let (is_coded, filler): ([bool; 256], u8) = match (key, table_of(key, pool)) {
             (Coding::Constant(only), _) => (std::array::from_fn(|s| s == *only as usize), *only),
             (_, Some(table)) => (std::array::from_fn(|s| table.freq(s as u8) > 0), table.likeliest()),
             _ => return Vec::new(),
         };
-        if !has_missed && self.symbols.iter().all(|&s| is_coded[s as usize]) {
-            return Vec::new();
-        }
+        // Most runs of symbols lie within a span all of which is coded, which is quick to see.
+        let lo = (0..filler).rev().find(|&s| !is_coded[s as usize]).map_or(0, |s| s + 1);
+        let hi = (filler..=255).find(|&s| !is_coded[s as usize]).map_or(255, |s| s - 1);
         let mut patches = Vec::new();
-        for (at, symbol) in self.symbols.iter_mut().enumerate() {
-            let key = float::key(layout, &self.words, at);
-            let shown = if layout.is_windowed() { layout::key_of(*symbol, base) } else { *symbol as u16 };
-            if shown != key || !is_coded[*symbol as usize] {
-                patches.push((at as u16, key));
-                *symbol = filler;
+        for (run, symbols) in self.symbols.chunks_mut(PATCH_RUN).enumerate() {
+            let is_outside = symbols.iter().fold(false, |any, s| any | (s.wrapping_sub(lo) > hi - lo));
+            // What the window missed looks like zero.
+            let may_miss = has_missed && symbols.iter().fold(false, |any, s| any | (*s == 0));
+            if !is_outside && !may_miss {
+                continue;
+            }
+            for (i, symbol) in symbols.iter_mut().enumerate() {
+                let at = run * PATCH_RUN + i;
+                if is_coded[*symbol as usize] && !(has_missed && *symbol == 0) {
+                    continue;
+                }
+                let key = float::key(layout, words, at);
+                let shown = if layout.is_windowed() { layout::key_of(*symbol, base) } else { *symbol as u16 };
+                if shown != key || !is_coded[*symbol as usize] {
+                    patches.push((at as u16, key));
+                    *symbol = filler;
+                }
             }
         }
         patches
     }
 }
+
+/// Symbols that are looked at together.
+const PATCH_RUN: usize = 64;
 
 /// Appends words, lowest byte first.
 fn put_words(out: &mut Vec<u8>, words: &[u16]) {
