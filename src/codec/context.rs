@@ -271,7 +271,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn chunks_come_back(
             layout in prop::sample::select(&FLOATS[..]), shapes in prop::collection::vec(tensor(), 1..4), kind in 0u32..5, seed: u64,
