@@ -174,6 +174,20 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path) -> None:
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(64) + bytes(4),
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}'.ljust(64) + bytes(1),
     ],
+    ids=[
+        "empty",
+        "cut length",
+        "ones",
+        "huge length",
+        "left over",
+        "array",
+        "no UTF-8",
+        "dtype",
+        "size",
+        "negative",
+        "cut data",
+        "half a byte",
+    ],
 )
 def test_sources_that_are_no_safetensors(tmp_path: Path, contents: bytes) -> None:
     source = tmp_path / "a.safetensors"

@@ -126,6 +126,16 @@ def test_verify_of_damage(capsys: pytest.CaptureFixture[str], compressed: Path) 
     assert json.loads(capsys.readouterr().out)["ok"] is False
 
 
+def test_verify_of_something_else(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "garbage").write_bytes(b"no .bs file")
+    for flags in ([], ["--fast"]):
+        assert main(["verify", str(tmp_path / "garbage"), *flags]) == 3
+        out, err = capsys.readouterr()
+        assert out.startswith(f"FAIL: {tmp_path / 'garbage'}: ")
+        assert err.startswith(f"bigsmall: error: {tmp_path / 'garbage'}: ")
+        assert err.count("\n") == 1
+
+
 def test_benchmark_leaves_nothing_behind(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
 ) -> None:
@@ -207,26 +217,25 @@ def test_errors_are_one_line_with_the_right_status(cli: Cli, tmp_path: Path, sou
     nowhere = tmp_path / "nowhere"
     before = files_of(tmp_path)
     for status, words, *args in (
-        (1, ["nowhere", "No such file"], "compress", nowhere),
-        (1, ["nowhere", "No such file"], "info", nowhere),
-        (1, ["nowhere", "No such file"], "scan", nowhere),
-        (1, ["nowhere", "No such file"], "benchmark", nowhere),
-        (1, ["nowhere", "No such file"], "demo", nowhere),
+        (1, ["nowhere"], "compress", nowhere),
+        (1, ["nowhere"], "info", nowhere),
+        (1, ["nowhere"], "scan", nowhere),
+        (1, ["nowhere"], "benchmark", nowhere),
+        (1, ["nowhere"], "demo", nowhere),
         (1, ["model.bs", "exists", "--force"], "compress", source),
         (1, ["model.safetensors", "exists", "--force"], "decompress", compressed),
-        (1, ["No such file"], "compress", source, nowhere / "a.bs"),
+        (1, ["nowhere"], "compress", source, nowhere / "a.bs"),
         (1, ["model.bs", "zzz"], "stat", compressed, "--tensor", "zzz"),
         (2, ["model.safetensors"], "compress", source, source, "--force"),
         (3, ["garbage"], "compress", garbage),
         (3, ["garbage"], "decompress", garbage),
         (3, ["garbage"], "info", garbage),
         (3, ["garbage"], "stat", garbage),
-        (3, ["garbage"], "verify", garbage),
         (3, ["garbage"], "scan", garbage),
         (3, ["future.bs", "version 99"], "info", future),
         (3, ["damaged.bs", 'tensor "', "block"], "decompress", damaged, tmp_path / "out"),
-        (3, ["empty"], "compress", empty),
-        (3, ["empty"], "decompress", empty),
+        (1, ["empty", ".safetensors"], "compress", empty),
+        (1, ["empty", ".bs"], "decompress", empty),
     ):
         done = cli(*args)
         assert done.returncode == status, (args, done)

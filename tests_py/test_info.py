@@ -85,7 +85,14 @@ def test_scan_finds_narrow_values_in_wide_words(tmp_path: Path) -> None:
     source = write_safetensors(tmp_path / "a.safetensors", tensors)
     facts = bigsmall.scan(source)
     assert json.loads(json.dumps(facts)) == facts
-    assert facts["f32"] == {"n_tensors": 3, "n_bf16_native": 1, "n_f16_native": 1, "bf16_native_bytes": 16384, "raw_bytes": 49152}
+    assert facts["f32"] == {
+        "n_tensors": 3,
+        "n_bf16_native": 1,
+        "n_f16_native": 1,
+        "bf16_native_bytes": 16384,
+        "f16_native_bytes": 16384,
+        "raw_bytes": 49152,
+    }
     assert (facts["n_shards"], facts["n_tensors"]) == (1, 4)
     assert facts["source_bytes"] == source.stat().st_size
     assert [row["name"] for row in facts["tensors"]] == list(tensors)

@@ -3,7 +3,7 @@
 - `BigSmallError`: their base. `path`, `tensor` and `block` say where, each None when unknown.
 - `FormatError`: not a `.bs` file, or one that contradicts itself. `VersionError`: one of a version or codec this release does not know.
 - `CorruptError`: data that does not match its checksum or digest.
-- `SourceError`: a checkpoint to be compressed that is not valid safetensors, or a directory without one.
+- `SourceError`: a checkpoint to be compressed that is not valid safetensors.
 - `OptionError`, also a `ValueError`: an impossible request.
 - `MissingTensorError`, also a `KeyError`: no tensor has that name.
 
@@ -24,5 +24,5 @@ def located(kind: type[E], message: str, *, path: str | os.PathLike[str], tensor
     """An exception of that kind, worded and attributed as the compiled core does it."""
     at_tensor = "" if tensor is None else f'tensor "{tensor}": '
     error = kind(f"{os.fspath(path)}: {at_tensor}{message}")
-    error.path, error.tensor, error.block = os.fspath(path), tensor, None
+    error.path, error.tensor = os.fspath(path), tensor
     return error

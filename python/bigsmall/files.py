@@ -66,9 +66,10 @@ def compress(
         `source_bytes`, `compressed_bytes`, `n_tensors`, `n_files`, and the paths written as `outputs`.
 
     Raises:
-        SourceError: the source is no valid safetensors file, or a directory without one.
+        SourceError: the source is no valid safetensors file.
         OptionError: the mode does not exist, or the output is the source.
-        OSError: FileNotFoundError, FileExistsError, PermissionError, a full disk. No partial output is left.
+        OSError: FileNotFoundError (also for a directory without weights), FileExistsError, PermissionError, a full disk. No partial
+            output is left.
     """
     dst = compressed_path(src) if dst is None else dst
     with reporting(progress, "compress") as report:
@@ -174,8 +175,7 @@ def verify(src: StrPath, *, fast: bool = False, threads: int = 0, progress: Prog
         `message`.
 
     Raises:
-        FormatError, VersionError: nothing in the file can be read.
-        OSError: FileNotFoundError, PermissionError.
+        OSError: FileNotFoundError, PermissionError. Everything wrong with the data is among the problems.
     """
     with reporting(progress, "verify") as report:
         return _core.verify(src, fast=fast, threads=threads, progress=report)
@@ -187,10 +187,10 @@ def scan(src: StrPath, *, mode: Mode = "balanced", threads: int = 0) -> Facts:
     Returns:
         `source_bytes`, `estimated_bytes` (compressed, a guess from samples), `n_shards`, `n_tensors`; `tensors`, each with `name`,
         `dtype`, `shape`, `raw_bytes`, `kind`, `estimated_bytes`, `tied_to`; and `f32`: `n_tensors`, `raw_bytes`, and how many F32
-        tensors hold BF16 or F16 values only (`n_bf16_native`, `n_f16_native`, `bf16_native_bytes`).
+        tensors hold BF16 or F16 values only (`n_bf16_native`, `n_f16_native`, `bf16_native_bytes`, `f16_native_bytes`).
 
     Raises:
-        SourceError: the source is no valid safetensors file, or a directory without one.
+        SourceError: the source is no valid safetensors file.
         OSError: FileNotFoundError, PermissionError.
     """
     return _core.scan(src, mode=mode, threads=threads)

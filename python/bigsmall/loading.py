@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator, MutableMapping
 from typing import TypeAlias
 
-from ._core import Reader, Tensor
+from ._core import Reader, Tensor, packed_files
 from .errors import BigSmallError, FormatError, located
 from .progress import Progress
-from .shards import shard_paths
 
 Damaged: TypeAlias = MutableMapping[str, BigSmallError]
 """Takes the errors of tensors that cannot be decoded, by name."""
@@ -26,7 +25,7 @@ def decoded_tensors(
     At most `batch_bytes` raw bytes are decoded ahead of the consumer, where a single tensor is not larger; None decodes a shard at
     once. A tensor that cannot be decoded is left out and put into `damaged`; without `damaged` its error is raised.
     """
-    readers = [Reader(shard) for shard in shard_paths(path)]
+    readers = [Reader(file) for file in packed_files(path)]
     seen: set[str] = set()
     total_bytes = sum(reader.raw_bytes for reader in readers)
     done_bytes = 0

@@ -77,7 +77,7 @@ class safe_open:  # noqa: N801 - the name is safetensors'
         """The tensor to be indexed, not yet decoded. Raises MissingTensorError."""
         reader = self._reader
         if name not in self._entries:
-            raise located(MissingTensorError, "no such tensor", path=reader.path, tensor=name)
+            raise located(MissingTensorError, f'there is no tensor "{name}"', path=reader.path)
         return TensorSlice(reader, self._entries[name], self._framework)
 
     @property

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from ._core import Reader
+from ._core import Reader, packed_files
 from .layers import layer_of
-from .shards import shard_paths
 
 N_EXTREMES = 5
 
@@ -17,12 +16,12 @@ def stat(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """A dict for every tensor of a `.bs` file or compressed directory, in file order.
 
     Each has `name`, `dtype`, `shape` (a list), `codec`, `raw_bytes`, `compressed_bytes` (its share where several tensors are packed
-    together), `ratio_pct` (None for an empty tensor), `tied_to` (the tensor that holds the same bytes, or None), `md5` of the
+    together: `is_packed`), `ratio_pct` (None for an empty tensor), `tied_to` (the tensor that holds the same bytes, or None), `md5` of the
     original bytes, and `path` of its file.
 
     Raises FormatError, VersionError or OSError as `decompress` does.
     """
-    return [row for shard in shard_paths(path) for row in _rows(Reader(shard))]
+    return [row for file in packed_files(path) for row in _rows(Reader(file))]
 
 
 def info(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -38,8 +37,7 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises FormatError, VersionError or OSError as `decompress` does.
     """
-    shards = shard_paths(path)
-    readers = [Reader(shard) for shard in shards]
+    readers = [Reader(file) for file in packed_files(path)]
     rows = [row for reader in readers for row in _rows(reader)]
     file_size = sum(reader.file_bytes for reader in readers)
     source_bytes = sum(reader.source_bytes for reader in readers)
@@ -51,8 +49,8 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     largest_layer_bytes = max(layers.values(), default=0)
     return {
         "path": os.fspath(path),
-        "file_count": len(shards),
-        "version": _container_version(shards[0]),
+        "file_count": len(readers),
+        "version": _container_version(readers[0].path),
         "format": readers[0].format,
         "mode": readers[0].mode,
         "metadata": readers[0].metadata,
@@ -103,7 +101,7 @@ def _rows(reader: Reader) -> list[dict[str, Any]]:
     ]
 
 
-def _container_version(path: Path) -> int:
-    with path.open("rb") as file:
+def _container_version(path: str) -> int:
+    with Path(path).open("rb") as file:
         file.seek(len(b"BGSM"))
         return int.from_bytes(file.read(2), "little")

@@ -36,6 +36,7 @@ def _lines(facts: dict[str, Any], *, each_tensor: bool) -> list[str]:
         "BF16-native F32": f"{f32['n_bf16_native']:,}",
         "F16-native F32": f"{f32['n_f16_native']:,}",
         "BF16-native by bytes": percent(ratio_pct(f32["bf16_native_bytes"], f32["raw_bytes"])),
+        "F16-native by bytes": percent(ratio_pct(f32["f16_native_bytes"], f32["raw_bytes"])),
         "source": n_bytes(facts["source_bytes"]),
         "estimated compressed": f"{n_bytes(facts['estimated_bytes'])} ({percent(facts['ratio_pct'])})",
     }
