@@ -1,8 +1,7 @@
 //! Memory for decoded tensors.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::limits::ALIGN;
-use std::io;
 
 /// Bytes from which a buffer is a map of its own, which comes zeroed, in large pages where the system has them, and goes back when dropped.
 const MAP_BYTES: usize = 1 << 18;
@@ -24,10 +23,7 @@ impl Buffer {
     /// # Errors
     /// `Io` of kind `OutOfMemory` if there is not enough.
     pub fn new(n_bytes: u64) -> Result<Self> {
-        let out_of_memory = || {
-            let message = format!("{n_bytes} bytes of memory are not to be had");
-            Error::new(Kind::Io(io::Error::new(io::ErrorKind::OutOfMemory, message.clone())), message)
-        };
+        let out_of_memory = || Error::out_of_memory(n_bytes);
         let n_bytes = usize::try_from(n_bytes).map_err(|_| out_of_memory())?;
         if n_bytes >= MAP_BYTES {
             let map = memmap2::MmapMut::map_anon(n_bytes).map_err(|_| out_of_memory())?;

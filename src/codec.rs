@@ -14,6 +14,7 @@ pub mod stored;
 pub mod zstd;
 
 use crate::rans::bits::take_u32;
+use std::sync::Mutex;
 
 /// The codecs, as the header names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +95,24 @@ impl Coded {
     /// Bytes of both.
     pub fn bytes(&self) -> usize {
         self.head.len() + self.body.len()
+    }
+}
+
+/// Memory of bodies that have been written, for the next ones: taking fresh pages costs as much as coding does.
+#[derive(Debug, Default)]
+pub struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// An empty vector with room for about `n_bytes`.
+    pub fn take(&self, n_bytes: usize) -> Vec<u8> {
+        let kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        kept.unwrap_or_else(|| Vec::with_capacity(n_bytes + n_bytes / 64))
+    }
+
+    /// Keeps the memory of `bytes`.
+    pub fn put(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(bytes);
     }
 }
 

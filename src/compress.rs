@@ -3,7 +3,7 @@
 use crate::codec::blob::{Index, chunk_words};
 use crate::codec::chunk::Encoding;
 use crate::codec::select::{self, Choice, Words};
-use crate::codec::{Codec, Coded, stored};
+use crate::codec::{Codec, Coded, Spare, stored};
 use crate::container::header::{PackRecord, Record, TensorRecord, to_hex};
 use crate::container::writer::{Body, front};
 use crate::digest::{Md5, Md5Writer};
@@ -47,7 +47,11 @@ pub fn compress_bytes(source: &[u8], options: &Options) -> Result<Vec<u8>> {
     compress_bytes_with(source, options, Isa::current()?)
 }
 
-pub(crate) fn compress_bytes_with(source: &[u8], options: &Options, isa: Isa) -> Result<Vec<u8>> {
+/// [`compress_bytes`] with the given instruction set. Every one gives the same bytes.
+///
+/// # Errors
+/// Those of [`compress_bytes`].
+pub fn compress_bytes_with(source: &[u8], options: &Options, isa: Isa) -> Result<Vec<u8>> {
     let checkpoint = Checkpoint::parse(source)?;
     in_memory(&Model::of(&checkpoint), options, isa, &no_progress)
 }
@@ -223,6 +227,7 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
         .sum();
     ticker.advance(trivial_bytes as u64)?;
 
+    let spare = Spare::default();
     let mut blobs = BlobWriter { body, written: Vec::new(), open: None };
     let mut parts = jobs.iter().enumerate().flat_map(|(job, Job { words, part_bytes, .. })| {
         (0..words.bytes.len()).step_by(*part_bytes).map(move |start| Part { job, range: start..words.bytes.len().min(start + part_bytes) })
@@ -244,7 +249,7 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
             let coded = match choice {
                 Choice::Chunked(codec) => {
                     let encoding =
-                        Encoding { codec: *codec, layout: words.layout, pools: &pools, row_words: words.row_words, may_sort: mode.may_sort(), isa };
+                        Encoding { codec: *codec, layout: words.layout, pools: &pools, row_words: words.row_words, may_sort: mode.may_sort(), isa, spare: &spare };
                     encoding.encode(bytes).expect("the choice has looked at all words")
                 }
                 _ => Coded { head: stored::checksums(bytes), body: Vec::new() },
@@ -264,7 +269,8 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
             break;
         }
         for (part, coded) in batch.iter().zip(coded?) {
-            blobs.put(&jobs[part.job], &part.range, coded)?;
+            blobs.put(&jobs[part.job], &part.range, &coded)?;
+            spare.put(coded.body);
         }
     }
 
@@ -315,7 +321,7 @@ struct BlobWriter<'b, 'a> {
 }
 
 impl BlobWriter<'_, '_> {
-    fn put(&mut self, job: &Job<'_>, range: &Range<usize>, coded: Coded) -> Result<()> {
+    fn put(&mut self, job: &Job<'_>, range: &Range<usize>, coded: &Coded) -> Result<()> {
         let raw = job.words.bytes;
         let n_parts = raw.len().div_ceil(job.part_bytes);
         let is_chunked = matches!(job.choice, Choice::Chunked(_));
@@ -333,7 +339,7 @@ impl BlobWriter<'_, '_> {
             sizes.push((coded.head.len() as u32, coded.body.len() as u32));
         } else {
             self.body.append(&raw[range.clone()])?;
-            checksums.extend(coded.head);
+            checksums.extend_from_slice(&coded.head);
         }
         if range.end < raw.len() {
             return Ok(());

@@ -16,14 +16,22 @@ use std::sync::Mutex;
 /// Decompresses a file that lies in memory. Every tensor's md5 is checked.
 ///
 /// # Errors
-/// `Format`, `Version`, `Corrupt`.
+/// `Format`, `Version`, `Corrupt`; `Io` of kind `OutOfMemory` if the checkpoint does not fit into memory.
 pub fn decompress_bytes(packed: &[u8], threads: usize) -> Result<Vec<u8>> {
     decompress_bytes_with(packed, threads, Isa::current()?)
 }
 
-pub(crate) fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<Vec<u8>> {
+/// [`decompress_bytes`] with the given instruction set. Every one gives the same bytes.
+///
+/// # Errors
+/// Those of [`decompress_bytes`].
+pub fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<Vec<u8>> {
     let reader = Reader::open_with(packed, isa)?;
-    let out = Mutex::new(Vec::new());
+    let n_bytes = reader.header().source_bytes();
+    let mut out: Vec<u8> = Vec::new();
+    let reserved = usize::try_from(n_bytes).ok().and_then(|n_bytes| out.try_reserve_exact(n_bytes).ok());
+    reserved.ok_or_else(|| Error::out_of_memory(n_bytes))?;
+    let out = Mutex::new(out);
     let write = |bytes: &[u8], offset: u64| {
         let mut out = out.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let (start, end) = (offset as usize, offset as usize + bytes.len());

@@ -75,6 +75,12 @@ impl Error {
         Self { kind: Kind::Io(error), message, path: Some(path.to_owned()), tensor: None, block: None }
     }
 
+    /// Memory that the system does not give.
+    pub fn out_of_memory(n_bytes: u64) -> Self {
+        let message = format!("{n_bytes} bytes of memory are not to be had");
+        Self::new(Kind::Io(io::Error::new(io::ErrorKind::OutOfMemory, message.clone())), message)
+    }
+
     /// The stop that a progress function asked for.
     pub fn interrupted() -> Self {
         Self::new(Kind::Interrupted, "interrupted")

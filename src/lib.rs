@@ -39,9 +39,9 @@ pub mod test_data;
 mod verify;
 
 pub use buffer::Buffer;
-pub use compress::{Summary, compress_bytes};
+pub use compress::{Summary, compress_bytes, compress_bytes_with};
 pub use container::reader::Reader;
-pub use decompress::decompress_bytes;
+pub use decompress::{decompress_bytes, decompress_bytes_with};
 pub use directory::{compress, decompress, packed_files, scan, verify};
 pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};

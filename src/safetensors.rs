@@ -88,7 +88,7 @@ impl<B: AsRef<[u8]>> Checkpoint<B> {
         let (header_bytes, _) = SafeTensors::read_metadata(all).map_err(|error| Error::source(format!("not a valid safetensors file: {error}")))?;
         let header = 8..8 + header_bytes;
         let (metadata, mut tensors) = parse_header(&all[header.clone()]).map_err(Error::source)?;
-        tensors.sort_by_key(|tensor| tensor.range.start);
+        tensors.sort_by_key(in_data_order);
         Ok(Self { bytes, header, metadata, tensors })
     }
 
@@ -106,6 +106,11 @@ impl<B: AsRef<[u8]>> Checkpoint<B> {
     pub fn file_bytes(&self) -> u64 {
         self.bytes.as_ref().len() as u64
     }
+}
+
+/// What tensors are sorted by. One without bytes comes before the one that begins where it does.
+fn in_data_order(tensor: &SourceTensor) -> (usize, usize) {
+    (tensor.range.start, tensor.range.end)
 }
 
 /// The tensors of a header, in its order.
@@ -168,7 +173,7 @@ pub fn build_header<'a>(metadata: Option<&Map<String, Value>>, tensors: impl Ite
 pub fn check_header<'a>(header: &[u8], tensors: impl Iterator<Item = Described<'a>>) -> Result<()> {
     let wrong = || Error::format("the stored source header does not describe these tensors");
     let (_, mut described) = parse_header(header).map_err(|_| wrong())?;
-    described.sort_by_key(|tensor| tensor.range.start);
+    described.sort_by_key(in_data_order);
     let mut described = described.into_iter();
     let mut at = 0;
     for tensor in tensors {

@@ -1,6 +1,7 @@
 //! What compressing would do, told from a sample.
 
 use crate::codec::chunk::Encoding;
+use crate::codec::Spare;
 use crate::codec::planes::{Pools, units};
 use crate::codec::select::{self, Choice, Words};
 use crate::compress::Model;
@@ -93,7 +94,7 @@ fn estimate(words: Words<'_>, pools: &Pools, mode: Mode, isa: Isa) -> (Choice, u
     let choice = select::choose(words, pools, mode, isa);
     let Choice::Chunked(codec) = choice else { return (choice, raw_bytes) };
     let sample = select::sample(words);
-    let encoding = Encoding { codec, layout: words.layout, pools, row_words: words.row_words, may_sort: mode.may_sort(), isa };
+    let encoding = Encoding { codec, layout: words.layout, pools, row_words: words.row_words, may_sort: mode.may_sort(), isa, spare: &Spare::default() };
     let bytes = encoding.encode(&sample).map_or(sample.len(), |coded| coded.bytes()) as u64;
     (choice, (bytes as u128 * raw_bytes as u128 / sample.len().max(1) as u128) as u64)
 }

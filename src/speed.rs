@@ -1,6 +1,7 @@
 //! How fast the codec itself is: one thread, in memory, no files and no digests.
 
-use crate::codec::blob::{Index, assemble, chunk_words};
+use crate::codec::Spare;
+use crate::codec::blob::{Index, chunk_words};
 use crate::codec::chunk::{Decoder, Encoding};
 use crate::codec::select::{self, Choice, Words};
 use crate::dtype::Dtype;
@@ -37,24 +38,37 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
     let part_words = chunk_words(layout, n_words as u64, row_words);
     let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| Error::option(error.to_string()))?;
     let words = Words { bytes, layout, row_words, is_integer: dtype.family().is_none() };
-    let encode = || {
+    let spare = Spare::default();
+    let mut blob = Vec::new();
+    let mut encode = || {
         let pools = survey(&[Item { dtype, words }], mode, isa).pools;
         let Choice::Chunked(codec) = select::choose(words, &pools, mode, isa) else {
             return Err(Error::option("these words do not compress"));
         };
-        let encoding = Encoding { codec, layout, pools: &pools, row_words, may_sort: mode.may_sort(), isa };
-        let chunks = bytes.chunks(part_words * width).map(|part| encoding.encode(part).expect("the choice has looked at all words"));
-        let blob = assemble(part_words, &chunks.collect::<Vec<_>>());
-        Ok((pools, codec, blob))
+        let encoding = Encoding { codec, layout, pools: &pools, row_words, may_sort: mode.may_sort(), isa, spare: &spare };
+        let n_chunks = n_words.div_ceil(part_words);
+        let mut sizes = Vec::with_capacity(n_chunks);
+        blob.clear();
+        blob.resize(Index::bytes(n_chunks), 0);
+        for part in bytes.chunks(part_words * width) {
+            let coded = encoding.encode(part).expect("the choice has looked at all words");
+            sizes.push((coded.head.len() as u32, coded.body.len() as u32));
+            blob.extend_from_slice(&coded.head);
+            blob.extend_from_slice(&coded.body);
+            spare.put(coded.body);
+        }
+        let index = Index::write(part_words, &sizes);
+        blob[..index.len()].copy_from_slice(&index);
+        Ok((pools, codec))
     };
     let mut encode_s = f64::INFINITY;
     let mut made = None;
     for _ in 0..repeat.max(1) {
         let start = Instant::now();
-        made = Some(single.install(encode)?);
+        made = Some(single.install(&mut encode)?);
         encode_s = encode_s.min(start.elapsed().as_secs_f64());
     }
-    let (pools, codec, blob) = made.expect("at least one run");
+    let (pools, codec) = made.expect("at least one run");
 
     let mut out = crate::buffer::Buffer::new(bytes.len() as u64)?;
     let mut decode_s = f64::INFINITY;

@@ -1,6 +1,6 @@
 //! The blob of a chunked codec: an index of chunks, then the chunks.
 
-use super::{Coded, checked, seal};
+use super::{checked, seal};
 use crate::float::Layout;
 use crate::limits::{MAX_CHUNK_BYTES, MAX_CHUNK_WORDS};
 use crate::rans::bits::take_u32;
@@ -84,15 +84,4 @@ impl Index {
         }
         (range.start / self.chunk_words as u64) as usize..range.end.div_ceil(self.chunk_words as u64) as usize
     }
-}
-
-/// The blob of these chunks.
-pub fn assemble(chunk_words: usize, chunks: &[Coded]) -> Vec<u8> {
-    let sizes: Vec<(u32, u32)> = chunks.iter().map(|chunk| (chunk.head.len() as u32, chunk.body.len() as u32)).collect();
-    let mut blob = Index::write(chunk_words, &sizes);
-    for chunk in chunks {
-        blob.extend_from_slice(&chunk.head);
-        blob.extend_from_slice(&chunk.body);
-    }
-    blob
 }

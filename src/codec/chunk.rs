@@ -3,7 +3,7 @@
 use super::planes::decode::Decoder as PlanesDecoder;
 use super::planes::encode::Plan;
 use super::planes::{self, Pools};
-use super::{Codec, Coded, Damage, palette, row_delta, sparse, zstd};
+use super::{Codec, Coded, Damage, Spare, palette, row_delta, sparse, zstd};
 use crate::float::Layout;
 use crate::simd::Isa;
 use std::ops::Range;
@@ -23,12 +23,14 @@ pub struct Encoding<'a> {
     pub may_sort: bool,
     /// Instruction set.
     pub isa: Isa,
+    /// Memory for bodies.
+    pub spare: &'a Spare,
 }
 
 impl<'a> Encoding<'a> {
     /// The plan for planes of `layout` with rows of `row_words`.
     pub(super) fn plan(&self, layout: Layout, row_words: usize) -> Plan<'a> {
-        Plan { pool: self.pools.of(layout), row_words, may_sort: self.may_sort, isa: self.isa }
+        Plan { pool: self.pools.of(layout), row_words, may_sort: self.may_sort, isa: self.isa, spare: self.spare }
     }
 
     /// Encodes a chunk. None if its words do not suit the codec: too many distinct ones for a palette.

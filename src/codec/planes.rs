@@ -68,7 +68,7 @@ mod tests {
             let pool = Pool::new(layout, base, tables);
             let mut first = None;
             for isa in Isa::available() {
-                let plan = Plan { pool: &pool, row_words, may_sort: kind < 9, isa };
+                let plan = Plan { pool: &pool, row_words, may_sort: kind < 9, isa, spare: &Default::default() };
                 let coded = encode::encode(&plan, &words);
                 let decoder = decode::Decoder::new(isa, &pool, &coded.head, n, coded.body.len()).unwrap();
                 let decode = |range: std::ops::Range<usize>| {

@@ -2,7 +2,7 @@
 
 use super::chunk::Encoding;
 use super::planes::Pools;
-use super::{Codec, palette};
+use super::{Codec, Spare, palette};
 use crate::float::Layout;
 use crate::options::Mode;
 use crate::simd::Isa;
@@ -52,8 +52,9 @@ pub fn trivial(words: Words<'_>) -> Option<Choice> {
 /// The codec for words that are not trivial.
 pub fn choose(words: Words<'_>, pools: &Pools, mode: Mode, isa: Isa) -> Choice {
     let sample = sample(words);
+    let spare = Spare::default();
     let size = |codec| {
-        let encoding = Encoding { codec, layout: words.layout, pools, row_words: words.row_words, may_sort: mode.may_sort(), isa };
+        let encoding = Encoding { codec, layout: words.layout, pools, row_words: words.row_words, may_sort: mode.may_sort(), isa, spare: &spare };
         encoding.encode(&sample).map(|coded| (coded.bytes(), codec))
     };
     let best = candidates(words, &sample, mode).into_iter().filter_map(size).min_by_key(|(bytes, _)| *bytes);

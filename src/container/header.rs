@@ -216,6 +216,10 @@ impl Header {
             let entry = parse_tensor(tensor, &entries, &mut packs, &mut claimed, &mut layout).map_err(|e| e.at_tensor(&tensor.name))?;
             entries.push(entry);
         }
+        let total = entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.raw_bytes));
+        if total.is_none_or(|total| total > i64::MAX as u64) {
+            return Err(Error::format("the tensors are larger than any file"));
+        }
         if packs.iter().zip(&claimed).any(|(pack, claimed)| *claimed != pack.n_words) {
             return Err(Error::format("the members of a pack do not add up to it"));
         }

@@ -130,16 +130,19 @@ impl<S: ReadAt> Reader<S> {
     ///
     /// # Errors
     /// As for reading.
-    pub fn parts(&self, tensor: usize) -> Result<Vec<Range<u64>>> {
-        let entry = &self.header.entries[tensor];
+    pub fn parts(&self, tensor: usize) -> Result<impl Iterator<Item = Range<u64>> + use<S>> {
+        let master = match self.header.entries[tensor].storage {
+            Storage::Tied(master) => master,
+            _ => tensor,
+        };
+        let entry = &self.header.entries[master];
         let n_words = entry.n_words();
         let step = match &entry.storage {
-            Storage::Tied(master) => return self.parts(*master),
-            Storage::Blob(blob) if blob.codec.is_chunked() => self.placed(tensor, self.index(tensor))?.chunk_words as u64,
+            Storage::Blob(blob) if blob.codec.is_chunked() => self.placed(master, self.index(master))?.chunk_words as u64,
             Storage::Blob(_) | Storage::Constant(_) => STORED_PART_BYTES / entry.dtype.layout().word_bytes() as u64,
-            Storage::Empty | Storage::Packed { .. } => n_words.max(1),
+            Storage::Empty | Storage::Packed { .. } | Storage::Tied(_) => n_words.max(1),
         };
-        Ok((0..n_words).step_by(step as usize).map(|start| start..n_words.min(start + step)).collect())
+        Ok((0..n_words).step_by(step as usize).map(move |start| start..n_words.min(start + step)))
     }
 
     /// Decodes the words in `range` of a tensor.

@@ -46,6 +46,7 @@ impl EncodeTable {
 }
 
 /// A stream being encoded, from its last symbol to its first.
+#[derive(Default)]
 pub struct Encoder {
     pub(super) states: [u32; LANES],
     /// Words, filled from the end.
@@ -55,18 +56,17 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// A stream of up to `n` symbols whose initial states carry `seed`, in the memory of `words`.
-    pub fn new(n: usize, seed: &[u8; SEED_BYTES], mut words: Vec<u16>) -> Self {
-        let mut states = [0; LANES];
-        for (state, bytes) in states.iter_mut().zip(seed.as_chunks::<2>().0) {
+    /// Begins a stream of up to `n` symbols whose initial states carry `seed`, in the memory of the one before.
+    pub fn begin(&mut self, n: usize, seed: &[u8; SEED_BYTES]) {
+        for (state, bytes) in self.states.iter_mut().zip(seed.as_chunks::<2>().0) {
             *state = STATE_MIN | u16::from_le_bytes(*bytes) as u32;
         }
         // One word a symbol at most; a vector kernel stores whole vectors below the first one.
         let room = n + LANES;
-        if words.len() < room {
-            words.resize(room, 0);
+        if self.words.len() < room {
+            self.words.resize(room, 0);
         }
-        Self { states, at: words.len(), words }
+        self.at = self.words.len();
     }
 
     /// The stored states and the words.
@@ -76,10 +76,5 @@ impl Encoder {
             *bytes = state.to_le_bytes();
         }
         (states, &self.words[self.at..])
-    }
-
-    /// Gives the memory back.
-    pub fn into_words(self) -> Vec<u16> {
-        self.words
     }
 }

@@ -46,10 +46,22 @@ pub fn encode(isa: Isa, table: &EncodeTable, symbols: &[u8], encoder: &mut Encod
     #[cfg(target_arch = "x86_64")]
     if isa.level() == Level::Avx512 && table.is_exact {
         // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
-        return unsafe { avx512::encode(table, symbols, encoder) };
+        return unsafe { avx512::encode([table], [symbols], [encoder]) };
     }
     let _ = isa;
     scalar::encode(table, symbols, encoder);
+}
+
+/// Encodes two streams side by side, for the same reason as [`decode_pair`].
+pub fn encode_pair(isa: Isa, tables: [&EncodeTable; 2], symbols: [&[u8]; 2], encoders: [&mut Encoder; 2]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa.level() == Level::Avx512 && tables.iter().all(|table| table.is_exact) {
+        // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
+        return unsafe { avx512::encode(tables, symbols, encoders) };
+    }
+    let [a, b] = encoders;
+    encode(isa, tables[0], symbols[0], a);
+    encode(isa, tables[1], symbols[1], b);
 }
 
 #[cfg(test)]
@@ -59,7 +71,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn coded(isa: Isa, table: &FreqTable, symbols: &[u8], seed: &[u8; SEED_BYTES]) -> ([u8; super::super::STATES_BYTES], Vec<u8>) {
-        let mut encoder = Encoder::new(symbols.len(), seed, Vec::new());
+        let mut encoder = Encoder::default();
+        encoder.begin(symbols.len(), seed);
         encode(isa, &EncodeTable::new(table), symbols, &mut encoder);
         let (states, words) = encoder.finish();
         (states, words.iter().flat_map(|w| w.to_le_bytes()).collect())
@@ -107,6 +120,14 @@ mod tests {
                 let half = symbols.len() / 2;
                 let (states_b, words_b) = coded(Isa::SCALAR, &table, &symbols[..half], &seed);
                 let (mut a, mut b) = (Stream::new(&states, &words).unwrap(), Stream::new(&states_b, &words_b).unwrap());
+                let mut pair = [Encoder::default(), Encoder::default()];
+                pair[0].begin(symbols.len(), &seed);
+                pair[1].begin(half, &seed);
+                let coder = EncodeTable::new(&table);
+                encode_pair(isa, [&coder, &coder], [&symbols, &symbols[..half]], pair.each_mut());
+                prop_assert_eq!(pair[0].finish().0, states);
+                prop_assert_eq!(pair[1].finish().0, states_b);
+                prop_assert_eq!(pair[1].finish().1.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>(), words_b.clone());
                 let mut out_b = vec![0; half];
                 out.fill(0);
                 prop_assert!(decode_pair(isa, [&slots, &slots], [&mut a, &mut b], [&mut out, &mut out_b]));

@@ -3,14 +3,15 @@
 use super::head::{BlockEntry, Class, Coding, Head, Piece, allows_raw_keys};
 use super::pool::Pool;
 use super::{assign, units};
-use crate::codec::Coded;
+use crate::codec::{Coded, Spare};
 use crate::float::{Layout, kernel as float, layout, planes};
-use crate::limits::BLOCK_WORDS;
+use crate::limits::{BLOCK_WORDS, MAX_CLASSES};
 use crate::rans::cost::{self, ONE_BIT};
 use crate::rans::encode::{EncodeTable, Encoder};
 use crate::rans::{FreqTable, SEED_BYTES, STATES_BYTES, histogram, kernel as rans};
 use crate::simd::Isa;
 use std::borrow::Cow;
+use std::cell::Cell;
 
 /// Words looked at before the low bytes of a class are counted at all.
 const LOW_SAMPLE_WORDS: usize = 1 << 13;
@@ -26,6 +27,8 @@ pub struct Plan<'a> {
     pub may_sort: bool,
     /// Instruction set.
     pub isa: Isa,
+    /// Memory for bodies.
+    pub spare: &'a Spare,
 }
 
 /// Encodes the words of a chunk.
@@ -33,17 +36,17 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
     let pool = plan.pool;
     let layout = pool.layout;
     let n_words = words.len() / layout.word_bytes();
-    let mut symbols = vec![0; n_words];
+    let Scratch { mut symbols, mut blocks } = SCRATCH.take().unwrap_or_default();
+    symbols.resize(n_words, 0);
     let has_missed = float::symbols(plan.isa, layout, pool.base, words, &mut symbols);
 
     let unit_words = units::unit_words(plan.row_words);
-    let (numbers, counts) = if plan.may_sort && n_words > unit_words {
-        sort(plan, words, &symbols, unit_words)
-    } else {
+    let sorted = (plan.may_sort && n_words > unit_words).then(|| sort(plan, words, &symbols, unit_words));
+    let (numbers, counts) = sorted.filter(|(_, counts)| counts.len() <= MAX_CLASSES).unwrap_or_else(|| {
         let mut counts = [0; 256];
         histogram::count(&symbols, &mut counts);
-        (vec![0; n_words.div_ceil(unit_words)], vec![(None, counts)])
-    };
+        (Vec::new(), vec![(None, counts)])
+    });
     let is_single = counts.len() == 1;
     let mut head = Head {
         n_words,
@@ -65,17 +68,42 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         })
         .collect();
 
-    let mut body = Vec::with_capacity(words.len() + words.len() / 64);
+    let mut body = plan.spare.take(words.len());
     let tables: Vec<Vec<Option<Box<EncodeTable>>>> =
         head.classes.iter().map(|class| class.codings().map(|coding| table_of(coding, pool).map(EncodeTable::new)).collect()).collect();
-    let mut block = Block::default();
-    for (class, pieces) in &places {
-        let words = block.gather(layout, words, &symbols, pieces);
-        let start = body.len();
-        block.encode(plan, &head.classes[*class], &tables[*class], has_missed, &words, &mut body);
-        head.blocks.push(BlockEntry { bytes: (body.len() - start) as u32, crc: crc32fast::hash(&body[start..]) });
+    for pair in places.chunks(2) {
+        for (block, (class, pieces)) in blocks.iter_mut().zip(pair) {
+            block.prepare(plan, &head.classes[*class], words, &symbols, pieces, has_missed);
+        }
+        for rank in 0..=layout.low_bytes() {
+            let mut jobs = blocks.iter_mut().zip(pair).filter_map(|(block, (class, _))| block.job(tables[*class][rank].as_deref()?));
+            match (jobs.next(), jobs.next()) {
+                (Some((table_a, symbols_a, a)), Some((table_b, symbols_b, b))) => {
+                    rans::encode_pair(plan.isa, [table_a, table_b], [symbols_a, symbols_b], [a, b]);
+                }
+                (Some((table, symbols, encoder)), None) => rans::encode(plan.isa, table, symbols, encoder),
+                _ => {}
+            }
+        }
+        for (block, (class, _)) in blocks.iter_mut().zip(pair) {
+            let start = body.len();
+            block.finish(&head.classes[*class], &mut body);
+            head.blocks.push(BlockEntry { bytes: (body.len() - start) as u32, crc: crc32fast::hash(&body[start..]) });
+        }
     }
+    SCRATCH.set(Some(Scratch { symbols, blocks }));
     Coded { head: head.to_bytes(), body }
+}
+
+/// What encoding a chunk needs besides its result, kept by each thread for the next one: taking fresh pages costs as much as coding does.
+#[derive(Default)]
+struct Scratch {
+    symbols: Vec<u8>,
+    blocks: [Block; 2],
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Scratch>> = const { Cell::new(None) };
 }
 
 /// The table of a coding, if it is an rANS one.
@@ -186,7 +214,7 @@ fn choose_low<'a>(isa: Isa, layout: Layout, words: &[u8], places: impl Iterator<
         .collect()
 }
 
-/// Room for the parts of a block, used again by the next one.
+/// The parts of a block, in memory that the next one uses again.
 #[derive(Default)]
 struct Block {
     symbols: Vec<u8>,
@@ -194,100 +222,105 @@ struct Block {
     raw: Vec<u8>,
     /// Low bytes that are coded, highest first.
     low: Vec<Vec<u8>>,
-    /// Memory of encoders.
-    spare: Vec<Vec<u16>>,
+    patches: Vec<(u16, u16)>,
+    /// Whether the first 64 bytes of the raw section are a seed.
+    is_seeded: bool,
+    /// One for each rANS stream.
+    encoders: Vec<Encoder>,
+    n_streams: usize,
+    /// Streams that `job` has handed out: the key's, if it has one, then those of low bytes.
+    n_begun: usize,
+    has_key_stream: bool,
 }
 
 impl Block {
-    /// Takes the symbols of a block, and returns its words.
-    fn gather<'w>(&mut self, layout: Layout, words: &'w [u8], symbols: &[u8], pieces: &[Piece]) -> Cow<'w, [u8]> {
+    /// Takes the block apart: all but the coding of its streams.
+    fn prepare(&mut self, plan: &Plan<'_>, class: &Class, words: &[u8], symbols: &[u8], pieces: &[Piece], has_missed: bool) {
+        let layout = plan.pool.layout;
         let width = layout.word_bytes();
         self.symbols.clear();
         pieces.iter().for_each(|piece| self.symbols.extend_from_slice(&symbols[piece.start..][..piece.len]));
+        let n = self.symbols.len();
         let words_of = |piece: &Piece| &words[piece.start * width..][..piece.len * width];
-        match pieces {
+        let words = match pieces {
             [piece] => Cow::Borrowed(words_of(piece)),
             _ => {
-                let mut gathered = Vec::with_capacity(self.symbols.len() * width);
+                let mut gathered = Vec::with_capacity(n * width);
                 pieces.iter().for_each(|piece| gathered.extend_from_slice(words_of(piece)));
                 Cow::Owned(gathered)
             }
-        }
-    }
-
-    /// Appends the stored form of the block.
-    fn encode(
-        &mut self,
-        plan: &Plan<'_>,
-        class: &Class,
-        tables: &[Option<Box<EncodeTable>>],
-        has_missed: bool,
-        words: &[u8],
-        out: &mut Vec<u8>,
-    ) {
-        let layout = plan.pool.layout;
-        let n = self.symbols.len();
-        let patches = match &class.key {
-            Coding::Raw => Vec::new(),
-            key => self.patches(plan.pool, key, has_missed, words),
         };
+        self.patches = if class.key == Coding::Raw { Vec::new() } else { self.patches(plan.pool, &class.key, has_missed, &words) };
 
-        let raw = &mut self.raw;
-        raw.resize(planes::raw_bytes(layout.raw_bits(), n), 0);
-        float::raw_planes(plan.isa, layout, words, raw);
+        self.raw.resize(planes::raw_bytes(layout.raw_bits(), n), 0);
+        float::raw_planes(plan.isa, layout, &words, &mut self.raw);
         if class.key == Coding::Raw {
-            raw.extend_from_slice(&self.symbols);
+            self.raw.extend_from_slice(&self.symbols);
         }
-        let mut n_coded = 0;
+        let mut n_low = 0;
         for place in (0..layout.low_bytes()).rev() {
             match &class.low[place] {
                 Coding::Constant(_) => {}
                 Coding::Raw => {
-                    let start = raw.len();
-                    raw.resize(start + n, 0);
-                    float::low_bytes(plan.isa, layout, place, words, &mut raw[start..]);
+                    let start = self.raw.len();
+                    self.raw.resize(start + n, 0);
+                    float::low_bytes(plan.isa, layout, place, &words, &mut self.raw[start..]);
                 }
                 _ => {
-                    if self.low.len() == n_coded {
+                    if self.low.len() == n_low {
                         self.low.push(Vec::new());
                     }
-                    self.low[n_coded].resize(n, 0);
-                    float::low_bytes(plan.isa, layout, place, words, &mut self.low[n_coded]);
-                    n_coded += 1;
+                    self.low[n_low].resize(n, 0);
+                    float::low_bytes(plan.isa, layout, place, &words, &mut self.low[n_low]);
+                    n_low += 1;
                 }
             }
         }
 
-        let streams = class.codings().zip(tables).filter_map(|(_, table)| table.as_deref());
-        let all_symbols = class.key.is_rans().then_some(&self.symbols).into_iter().chain(&self.low[..n_coded]);
-        let mut n_seeded = 0;
-        let mut encoders = Vec::new();
-        for (table, symbols) in streams.zip(all_symbols) {
-            let mut seed = [0; SEED_BYTES];
-            if encoders.is_empty() && raw.len() >= SEED_BYTES {
-                seed.copy_from_slice(&raw[..SEED_BYTES]);
-                n_seeded = SEED_BYTES;
-            }
-            let mut encoder = Encoder::new(n, &seed, self.spare.pop().unwrap_or_default());
-            rans::encode(plan.isa, table, symbols, &mut encoder);
-            encoders.push(encoder);
+        self.n_streams = class.codings().filter(|coding| coding.is_rans()).count();
+        self.n_begun = 0;
+        self.is_seeded = self.n_streams > 0 && self.raw.len() >= SEED_BYTES;
+        self.encoders.resize_with(self.n_streams.max(self.encoders.len()), Encoder::default);
+        let mut seed = [0; SEED_BYTES];
+        if self.is_seeded {
+            seed.copy_from_slice(&self.raw[..SEED_BYTES]);
         }
+        for encoder in &mut self.encoders[..self.n_streams] {
+            encoder.begin(n, &seed);
+            seed = [0; SEED_BYTES];
+        }
+        self.has_key_stream = class.key.is_rans();
+    }
 
+    /// The next stream to be coded, with its table.
+    fn job<'b>(&'b mut self, table: &'b EncodeTable) -> Option<(&'b EncodeTable, &'b [u8], &'b mut Encoder)> {
+        let at = self.n_begun;
+        self.n_begun += 1;
+        let symbols = match (self.has_key_stream, at) {
+            (true, 0) => &self.symbols,
+            (true, _) => &self.low[at - 1],
+            (false, _) => &self.low[at],
+        };
+        Some((table, symbols, &mut self.encoders[at]))
+    }
+
+    /// Appends the stored form.
+    fn finish(&self, class: &Class, out: &mut Vec<u8>) {
+        let encoders = &self.encoders[..self.n_streams];
         let start = out.len();
         encoders.iter().for_each(|encoder| out.extend((encoder.finish().1.len() as u32).to_le_bytes()));
         if class.key != Coding::Raw {
-            out.extend((patches.len() as u32).to_le_bytes());
+            out.extend((self.patches.len() as u32).to_le_bytes());
         }
         encoders.iter().for_each(|encoder| out.extend(encoder.finish().0));
-        for encoder in &encoders {
+        for encoder in encoders {
             put_words(out, encoder.finish().1);
             fill(out, start);
         }
-        out.extend_from_slice(&raw[n_seeded..]);
+        out.extend_from_slice(&self.raw[if self.is_seeded { SEED_BYTES } else { 0 }..]);
         fill(out, start);
-        out.extend(patches.iter().flat_map(|(at, _)| at.to_le_bytes()));
-        out.extend(patches.iter().flat_map(|(_, key)| key.to_le_bytes()));
-        self.spare.extend(encoders.into_iter().map(Encoder::into_words));
+        out.extend(self.patches.iter().flat_map(|(at, _)| at.to_le_bytes()));
+        out.extend(self.patches.iter().flat_map(|(_, key)| key.to_le_bytes()));
     }
 
     /// Lists the keys that the stream cannot hold, and puts the likeliest symbol in their place.

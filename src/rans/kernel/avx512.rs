@@ -87,44 +87,64 @@ fn decode_rest(table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8])
     scalar::decode(table, stream, symbols)
 }
 
-/// See [`super::encode`]; every reciprocal must be exact.
+/// Encodes `N` streams side by side; every reciprocal must be exact. See [`super::encode`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
-pub fn encode(table: &EncodeTable, symbols: &[u8], encoder: &mut Encoder) {
-    let (whole, rest) = symbols.split_at(symbols.len() / LANES * LANES);
-    scalar::encode(table, rest, encoder);
-    // Sixteen words are stored at a time, of which the lower ones may be none of ours.
-    assert!(encoder.at >= whole.len() + LANES / 2);
+pub fn encode<const N: usize>(tables: [&EncodeTable; N], symbols: [&[u8]; N], encoders: [&mut Encoder; N]) {
+    // Longer streams get a start, so that all have the same number of whole steps left.
+    let n_steps = symbols.iter().map(|symbols| symbols.len() / LANES).min().unwrap_or(0);
+    let mut encoders = encoders;
+    for k in 0..N {
+        let (near, far) = symbols[k].split_at(n_steps * LANES);
+        if N > 1 && far.len() >= LANES {
+            encode([tables[k]], [far], [&mut *encoders[k]]);
+        } else {
+            scalar::encode(tables[k], far, encoders[k]);
+        }
+        // Sixteen words are stored at a time, of which the lower ones may be none of ours.
+        assert!(encoders[k].at >= near.len() + LANES / 2);
+    }
     let low12 = _mm512_set1_epi32((SCALE - 1) as i32);
     let low4 = _mm512_set1_epi32(15);
     let scale = _mm512_set1_epi32(SCALE as i32);
-    let mut at = encoder.at;
-    // SAFETY: 32 states are two registers; gathers are indexed by bytes into tables of 256; each symbol adds at most one word, and
-    // the assertion above leaves sixteen more below.
-    unsafe {
-        let mut x = [_mm512_loadu_si512(encoder.states.as_ptr().cast()), _mm512_loadu_si512(encoder.states.as_ptr().add(16).cast())];
-        let words = encoder.words.as_mut_ptr();
-        for chunk in whole.chunks_exact(LANES).rev() {
-            for half in [1, 0] {
-                let s = _mm512_cvtepu8_epi32(_mm_loadu_si128(chunk.as_ptr().add(16 * half).cast()));
-                let packed = _mm512_i32gather_epi32::<4>(s, table.packed.as_ptr().cast());
-                let reciprocal = _mm512_i32gather_epi32::<4>(s, table.reciprocals.as_ptr().cast());
-                let freq = _mm512_and_si512(_mm512_srli_epi32::<4>(packed), low12);
-                let y = x[half];
-                let high = _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<20>(y), freq);
-                let n = high.count_ones() as usize;
-                let out = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(high, y));
-                at -= n;
-                _mm256_mask_storeu_epi16(words.add(at).cast(), ((1u32 << n) - 1) as u16, out);
-                let y = _mm512_mask_srli_epi32::<16>(y, high, y);
-                let even = _mm512_srli_epi64::<32>(_mm512_mul_epu32(y, reciprocal));
-                let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(y), _mm512_srli_epi64::<32>(reciprocal));
-                let q = _mm512_srlv_epi32(_mm512_mask_blend_epi32(0xAAAA, even, odd), _mm512_and_si512(packed, low4));
-                let bias = _mm512_srli_epi32::<16>(packed);
-                x[half] = _mm512_add_epi32(_mm512_add_epi32(y, bias), _mm512_mullo_epi32(q, _mm512_sub_epi32(scale, freq)));
+    let mut at: [usize; N] = std::array::from_fn(|k| encoders[k].at);
+    let words: [*mut u16; N] = std::array::from_fn(|k| encoders[k].words.as_mut_ptr());
+    let mut x = [[_mm512_setzero_si512(); 2]; N];
+    for k in 0..N {
+        // SAFETY: 32 states are two registers.
+        x[k] = unsafe { [_mm512_loadu_si512(encoders[k].states.as_ptr().cast()), _mm512_loadu_si512(encoders[k].states.as_ptr().add(16).cast())] };
+    }
+    for step in (0..n_steps).rev() {
+        for half in [1, 0] {
+            for k in 0..N {
+                // SAFETY: 32 symbols remain for each step; gathers are indexed by bytes into tables of 256; each symbol adds at most one word,
+                // and the assertion above leaves sixteen more below.
+                unsafe {
+                    let s = _mm512_cvtepu8_epi32(_mm_loadu_si128(symbols[k].as_ptr().add(step * LANES + 16 * half).cast()));
+                    let packed = _mm512_i32gather_epi32::<4>(s, tables[k].packed.as_ptr().cast());
+                    let reciprocal = _mm512_i32gather_epi32::<4>(s, tables[k].reciprocals.as_ptr().cast());
+                    let freq = _mm512_and_si512(_mm512_srli_epi32::<4>(packed), low12);
+                    let y = x[k][half];
+                    let high = _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<20>(y), freq);
+                    let n = high.count_ones() as usize;
+                    let out = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(high, y));
+                    at[k] -= n;
+                    _mm256_mask_storeu_epi16(words[k].add(at[k]).cast(), ((1u32 << n) - 1) as u16, out);
+                    let y = _mm512_mask_srli_epi32::<16>(y, high, y);
+                    let even = _mm512_srli_epi64::<32>(_mm512_mul_epu32(y, reciprocal));
+                    let odd = _mm512_mul_epu32(_mm512_srli_epi64::<32>(y), _mm512_srli_epi64::<32>(reciprocal));
+                    let q = _mm512_srlv_epi32(_mm512_mask_blend_epi32(0xAAAA, even, odd), _mm512_and_si512(packed, low4));
+                    let bias = _mm512_srli_epi32::<16>(packed);
+                    x[k][half] = _mm512_add_epi32(_mm512_add_epi32(y, bias), _mm512_mullo_epi32(q, _mm512_sub_epi32(scale, freq)));
+                }
             }
         }
-        _mm512_storeu_si512(encoder.states.as_mut_ptr().cast(), x[0]);
-        _mm512_storeu_si512(encoder.states.as_mut_ptr().add(16).cast(), x[1]);
     }
-    encoder.at = at;
+    for (k, encoder) in encoders.into_iter().enumerate() {
+        // SAFETY: as for loading.
+        unsafe {
+            _mm512_storeu_si512(encoder.states.as_mut_ptr().cast(), x[k][0]);
+            _mm512_storeu_si512(encoder.states.as_mut_ptr().add(16).cast(), x[k][1]);
+        }
+        encoder.at = at[k];
+    }
 }

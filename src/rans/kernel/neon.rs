@@ -40,10 +40,10 @@ static EXPAND: [[u8; 16]; 1 << WIDTH] = {
 #[target_feature(enable = "neon")]
 fn step(x: uint32x4_t, table: &DecodeTable) -> (uint32x4_t, uint32x4_t) {
     let low12 = vdupq_n_u32(SCALE - 1);
-    let slots = vreinterpretq_u64_u32(vandq_u32(x, low12));
-    let [a, b] = [vgetq_lane_u64::<0>(slots), vgetq_lane_u64::<1>(slots)];
-    // NEON has no gather. The masks repeat what `low12` did, for the compiler to see that no index needs a check.
-    let entries = [a, a >> 32, b, b >> 32].map(|slot| table.0[slot as usize & (SCALE - 1) as usize]);
+    let states = vreinterpretq_u64_u32(x);
+    let [a, b] = [vgetq_lane_u64::<0>(states), vgetq_lane_u64::<1>(states)];
+    // NEON has no gather. No index needs a check: it is masked to the length of the table.
+    let entries = [a, a >> 32, b, b >> 32].map(|x| table.0[x as usize & (SCALE - 1) as usize]);
     // SAFETY: the array is one register.
     let entry = unsafe { vld1q_u32(entries.as_ptr()) };
     let freq = vandq_u32(entry, low12);
@@ -55,7 +55,9 @@ fn step(x: uint32x4_t, table: &DecodeTable) -> (uint32x4_t, uint32x4_t) {
 #[inline]
 #[target_feature(enable = "neon")]
 fn needs(y: &[uint32x4_t; REGISTERS]) -> u64 {
-    static WEIGHTS: [u8; 16] = [0x21, 0x22, 0x24, 0x28, 0x21, 0x22, 0x24, 0x28, 0x21, 0x22, 0x24, 0x28, 0x21, 0x22, 0x24, 0x28];
+    static WEIGHTS: [u8; 16] = [
+        0x21, 0x22, 0x24, 0x28, 0x21, 0x22, 0x24, 0x28, 0x21, 0x22, 0x24, 0x28, 0x21, 0x22, 0x24, 0x28,
+    ];
     let min = vdupq_n_u32(STATE_MIN);
     // SAFETY: the array is one register.
     let weights = unsafe { vld1q_u8(WEIGHTS.as_ptr()) };
@@ -74,7 +76,10 @@ fn needs(y: &[uint32x4_t; REGISTERS]) -> u64 {
 #[target_feature(enable = "neon")]
 fn symbols_of(entries: &[uint32x4_t; 4]) -> uint8x16_t {
     let e = entries.map(|entry| vreinterpretq_u16_u32(entry));
-    vuzp2q_u8(vreinterpretq_u8_u16(vuzp2q_u16(e[0], e[1])), vreinterpretq_u8_u16(vuzp2q_u16(e[2], e[3])))
+    vuzp2q_u8(
+        vreinterpretq_u8_u16(vuzp2q_u16(e[0], e[1])),
+        vreinterpretq_u8_u16(vuzp2q_u16(e[2], e[3])),
+    )
 }
 
 /// See [`super::decode`].
