@@ -1,5 +1,6 @@
 """`safe_open` beside the one of safetensors, on the same data."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,14 @@ def test_rows_cost_only_the_blocks_that_hold_them(tmp_path: Path) -> None:
         part = f.get_slice("x")[8000:8010]
         assert part.tobytes() == raw.data[8000 * 512 : 8010 * 512]
         assert f._reader.bytes_read < f._reader.file_bytes / 4
+
+
+def test_threads_may_share_a_file(pair: tuple[Path, Path]) -> None:
+    """As transformers reads checkpoints."""
+    with bigsmall.safe_open(pair[1], "np") as f, ThreadPoolExecutor(4) as pool:
+        names = list(TENSORS) * 20
+        results = pool.map(lambda name: (f.get_tensor(name).tobytes(), f.get_slice(name)[...].tobytes()), names)
+        assert list(results) == [(TENSORS[name].data,) * 2 for name in names]
 
 
 def test_a_damaged_tensor_does_not_hide_the_others(tmp_path: Path) -> None:
