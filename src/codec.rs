@@ -5,6 +5,8 @@
 
 pub mod blob;
 pub mod chunk;
+pub mod context;
+pub mod framed;
 pub mod palette;
 pub mod planes;
 pub mod row_delta;
@@ -39,10 +41,12 @@ pub enum Codec {
     RowDelta,
     /// zstd frames.
     Zstd,
+    /// Words coded with odds learned from those before them.
+    Context,
 }
 
 /// The first release that reads each.
-const TABLE: [(Codec, &str); 10] = [
+const TABLE: [(Codec, &str); 11] = [
     (Codec::Empty, "empty"),
     (Codec::Constant, "constant"),
     (Codec::Tied, "tied"),
@@ -53,6 +57,7 @@ const TABLE: [(Codec, &str); 10] = [
     (Codec::Sparse, "sparse"),
     (Codec::RowDelta, "row_delta"),
     (Codec::Zstd, "zstd"),
+    (Codec::Context, "context"),
 ];
 
 impl Codec {
@@ -73,7 +78,7 @@ impl Codec {
 
     /// Whether its blob is a sequence of chunks.
     pub fn is_chunked(self) -> bool {
-        matches!(self, Codec::Planes | Codec::Palette | Codec::Sparse | Codec::RowDelta | Codec::Zstd)
+        matches!(self, Codec::Planes | Codec::Palette | Codec::Sparse | Codec::RowDelta | Codec::Zstd | Codec::Context)
     }
 
     /// Whether a tensor or pack with this codec has a blob.

@@ -2,6 +2,7 @@
 
 use crate::codec::blob::{Index, chunk_words};
 use crate::codec::chunk::Encoding;
+use crate::codec::context::Matrix;
 use crate::codec::select::{self, Choice, Words};
 use crate::codec::{Codec, Coded, Spare, stored};
 use crate::container::header::{PackRecord, Record, TensorRecord, to_hex};
@@ -11,7 +12,7 @@ use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::options::{Mode, Options, Progress, no_progress};
 use crate::pool::{self, Ticker};
-use crate::safetensors::{Checkpoint, SourceTensor, build_header};
+use crate::safetensors::{Checkpoint, SourceTensor, build_header, matrix, row_words};
 use crate::simd::Isa;
 use crate::sink::Sink;
 use crate::survey::{Handling, Item, Survey, survey};
@@ -121,13 +122,15 @@ impl<'a> Model<'a> {
 
     /// The tensors as the survey wants them.
     pub fn items(&self) -> Vec<Item<'a>> {
-        let item = |&(tensor, bytes): &(&SourceTensor, &'a [u8])| Item { dtype: tensor.dtype, words: words(tensor.dtype, tensor.row_words(), bytes) };
+        let item = |&(tensor, bytes): &(&SourceTensor, &'a [u8])| Item { dtype: tensor.dtype, words: words(tensor.dtype, &tensor.shape, bytes) };
         self.tensors.iter().map(item).collect()
     }
 }
 
-fn words(dtype: Dtype, row_words: usize, bytes: &[u8]) -> Words<'_> {
-    Words { bytes, layout: dtype.layout(), row_words, is_integer: dtype.family().is_none() }
+fn words<'a>(dtype: Dtype, shape: &[u64], bytes: &'a [u8]) -> Words<'a> {
+    let layout = dtype.layout();
+    let row_words = row_words(shape, bytes.len() / layout.word_bytes());
+    Words { bytes, layout, row_words, matrix: matrix(dtype, shape), is_integer: dtype.family().is_none() }
 }
 
 /// A record at least as long as that of any file made of the model.
@@ -180,6 +183,8 @@ fn record(model: &Model<'_>, mode: Mode) -> Record {
 struct Job<'a> {
     words: Words<'a>,
     choice: Choice,
+    /// The tensors of these words, with their numbers of words.
+    tensors: Vec<(Matrix, usize)>,
     /// The tensor whose bytes these are; None for a pack.
     tensor: Option<usize>,
     /// Bytes that are encoded together.
@@ -202,15 +207,17 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
     body.append(&tables)?;
 
     let packed: Vec<Vec<u8>> = packs.iter().map(|members| members.iter().flat_map(|&i| items[i].words.bytes).copied().collect()).collect();
-    let pack_words = packs.iter().zip(&packed).map(|(members, bytes)| (None, words(items[members[0]].dtype, 0, bytes)));
-    let alone = (0..items.len()).filter(|&i| handling[i] == Handling::Alone).map(|i| (Some(i), items[i].words));
-    let jobs: Vec<(Option<usize>, Words)> = pack_words.chain(alone).collect();
+    let pack_words = packs.iter().zip(&packed).map(|(members, bytes)| (members.clone(), words(items[members[0]].dtype, &[], bytes)));
+    let alone = (0..items.len()).filter(|&i| handling[i] == Handling::Alone).map(|i| (vec![i], items[i].words));
+    let jobs: Vec<(Vec<usize>, Words)> = pack_words.chain(alone).collect();
     let jobs: Vec<Job> = (jobs.into_par_iter())
-        .map(|(tensor, words)| {
-            let choice = select::choose(words, &pools, mode, isa);
+        .map(|(members, words)| {
             let width = words.layout.word_bytes();
-            let part_bytes = chunk_words(words.layout, (words.bytes.len() / width) as u64, words.row_words) * width;
-            Job { words, choice, tensor, part_bytes }
+            let tensors: Vec<(Matrix, usize)> = members.iter().map(|&i| (items[i].words.matrix, items[i].words.bytes.len() / width)).collect();
+            let choice = select::choose(words, &tensors, &pools, mode, isa);
+            let codec = if let Choice::Chunked(codec) = choice { codec } else { Codec::Stored };
+            let part_bytes = chunk_words(codec, words.layout, (words.bytes.len() / width) as u64, words.row_words) * width;
+            Job { words, choice, tensors, tensor: if members.len() == 1 { Some(members[0]) } else { None }, part_bytes }
         })
         .collect();
 
@@ -244,13 +251,14 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
             batch.push(part);
         }
         let encode_part = |part: &Part| {
-            let Job { words, choice, .. } = &jobs[part.job];
+            let Job { words, choice, tensors, .. } = &jobs[part.job];
             let bytes = &words.bytes[part.range.clone()];
             let coded = match choice {
                 Choice::Chunked(codec) => {
-                    let encoding =
-                        Encoding { codec: *codec, layout: words.layout, pools: &pools, row_words: words.row_words, may_sort: mode.may_sort(), isa, spare: &spare };
-                    encoding.encode(bytes).expect("the choice has looked at all words")
+                    let Words { layout, row_words, .. } = *words;
+                    let (codec, pools, spare, may_sort) = (*codec, &pools, &spare, mode.may_sort());
+                    let encoding = Encoding { codec, layout, pools, row_words, tensors, may_sort, isa, spare };
+                    encoding.encode(part.range.start / layout.word_bytes(), bytes).expect("the choice has looked at all words")
                 }
                 _ => Coded { head: stored::checksums(bytes), body: Vec::new() },
             };

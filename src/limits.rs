@@ -19,7 +19,9 @@ pub const MAX_POOL_TABLES: usize = 255;
 /// Bytes of the tables blob: nine pools of full tables, each below a kilobyte.
 pub const MAX_TABLES_BYTES: u64 = 9 * 256 * 1024;
 /// Words of a pack: one small tensor is not to cost the decoding of many.
-pub const MAX_PACK_WORDS: u64 = 1 << 20;
+pub const MAX_PACK_WORDS: u64 = 1 << 22;
+/// Bytes of decoded packs that a reader keeps for their other members.
+pub const KEPT_PACK_BYTES: usize = 64 << 20;
 /// Span of stored bytes that one CRC covers.
 pub const STORED_SPAN_BYTES: u64 = 1 << 20;
 /// Alignment of blobs.

@@ -1,5 +1,6 @@
 //! Checkpoints in and out: the safetensors file.
 
+use crate::codec::context::Matrix;
 use crate::dtype::Dtype;
 use crate::error::{Error, Place, Result};
 use crate::source::Map as FileMap;
@@ -39,11 +40,15 @@ impl SourceTensor {
     pub fn described(&self) -> Described<'_> {
         Described { name: &self.name, dtype: self.dtype, shape: &self.shape, raw_bytes: self.range.len() as u64 }
     }
+}
 
-    /// Words of a row: those that share the first index. 0 without rows.
-    pub fn row_words(&self) -> usize {
-        row_words(&self.shape, self.range.len() / self.dtype.layout().word_bytes())
+/// How the words of a tensor lie, as `context` needs it.
+pub fn matrix(dtype: Dtype, shape: &[u64]) -> Matrix {
+    let mut words: Vec<usize> = shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
+    if let (Dtype::C64, Some(last)) = (dtype, words.last_mut()) {
+        *last = last.saturating_mul(2);
     }
+    Matrix::of(&words)
 }
 
 /// Words that share the first index of a tensor of `n_words`; 0 for fewer than two dimensions.

@@ -1,6 +1,7 @@
 //! What compressing would do, told from a sample.
 
 use crate::codec::chunk::Encoding;
+use crate::codec::context::Matrix;
 use crate::codec::Spare;
 use crate::codec::planes::{Pools, units};
 use crate::codec::select::{self, Choice, Words};
@@ -47,7 +48,8 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>>
         .map(|members| {
             let bytes: Vec<u8> = members.iter().flat_map(|&i| items[i].words.bytes).copied().collect();
             let words = Words { bytes: &bytes, row_words: 0, ..items[members[0]].words };
-            estimate(words, &survey.pools, mode, isa)
+            let tensors: Vec<_> = members.iter().map(|&i| (items[i].words.matrix, items[i].words.bytes.len() / words.layout.word_bytes())).collect();
+            estimate(words, &tensors, &survey.pools, mode, isa)
         })
         .collect();
     let one = |i: usize| {
@@ -62,7 +64,8 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>>
                 (kind_of(&packs[*pack].0), packs[*pack].1 * raw_bytes / all, None)
             }
             Handling::Alone => {
-                let (choice, bytes) = estimate(words, &survey.pools, mode, isa);
+                let n_words = words.bytes.len() / words.layout.word_bytes();
+                let (choice, bytes) = estimate(words, &[(words.matrix, n_words)], &survey.pools, mode, isa);
                 (kind_of(&choice), bytes, None)
             }
         };
@@ -89,13 +92,15 @@ fn kind_of(choice: &Choice) -> &'static str {
     }
 }
 
-fn estimate(words: Words<'_>, pools: &Pools, mode: Mode, isa: Isa) -> (Choice, u64) {
+fn estimate(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode: Mode, isa: Isa) -> (Choice, u64) {
     let raw_bytes = words.bytes.len() as u64;
-    let choice = select::choose(words, pools, mode, isa);
+    let choice = select::choose(words, tensors, pools, mode, isa);
     let Choice::Chunked(codec) = choice else { return (choice, raw_bytes) };
-    let sample = select::sample(words);
-    let encoding = Encoding { codec, layout: words.layout, pools, row_words: words.row_words, may_sort: mode.may_sort(), isa, spare: &Spare::default() };
-    let bytes = encoding.encode(&sample).map_or(sample.len(), |coded| coded.bytes()) as u64;
+    // A pack is told from its beginning, whose tensors are known; a tensor from a sample of its rows.
+    let sample = if tensors.len() > 1 { words.bytes[..words.bytes.len().min(select::SAMPLE_WORDS * words.layout.word_bytes())].to_vec() } else { select::sample(words) };
+    let (layout, row_words, spare, may_sort) = (words.layout, words.row_words, Spare::default(), mode.may_sort());
+    let encoding = Encoding { codec, layout, pools, row_words, tensors, may_sort, isa, spare: &spare };
+    let bytes = encoding.encode(0, &sample).map_or(sample.len(), |coded| coded.bytes()) as u64;
     (choice, (bytes as u128 * raw_bytes as u128 / sample.len().max(1) as u128) as u64)
 }
 

@@ -3,6 +3,7 @@
 use crate::codec::Spare;
 use crate::codec::blob::{Index, chunk_words};
 use crate::codec::chunk::{Decoder, Encoding};
+use crate::codec::context::Matrix;
 use crate::codec::select::{self, Choice, Words};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -35,23 +36,25 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
         return Err(Error::option(format!("{} bytes are no words of {}", bytes.len(), dtype.name())));
     }
     let n_words = bytes.len() / width;
-    let part_words = chunk_words(layout, n_words as u64, row_words);
+    let matrix = Matrix::of(&[n_words / row_words.max(1), row_words.max(1)]);
+    let tensors = [(matrix, n_words)];
     let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| Error::option(error.to_string()))?;
-    let words = Words { bytes, layout, row_words, is_integer: dtype.family().is_none() };
+    let words = Words { bytes, layout, row_words, matrix, is_integer: dtype.family().is_none() };
     let spare = Spare::default();
     let mut blob = Vec::new();
     let mut encode = || {
         let pools = survey(&[Item { dtype, words }], mode, isa).pools;
-        let Choice::Chunked(codec) = select::choose(words, &pools, mode, isa) else {
+        let Choice::Chunked(codec) = select::choose(words, &tensors, &pools, mode, isa) else {
             return Err(Error::option("these words do not compress"));
         };
-        let encoding = Encoding { codec, layout, pools: &pools, row_words, may_sort: mode.may_sort(), isa, spare: &spare };
+        let encoding = Encoding { codec, layout, pools: &pools, row_words, tensors: &tensors, may_sort: mode.may_sort(), isa, spare: &spare };
+        let part_words = chunk_words(codec, layout, n_words as u64, row_words);
         let n_chunks = n_words.div_ceil(part_words);
         let mut sizes = Vec::with_capacity(n_chunks);
         blob.clear();
         blob.resize(Index::bytes(n_chunks), 0);
-        for part in bytes.chunks(part_words * width) {
-            let coded = encoding.encode(part).expect("the choice has looked at all words");
+        for (at, part) in bytes.chunks(part_words * width).enumerate() {
+            let coded = encoding.encode(at * part_words, part).expect("the choice has looked at all words");
             sizes.push((coded.head.len() as u32, coded.body.len() as u32));
             blob.extend_from_slice(&coded.head);
             blob.extend_from_slice(&coded.body);
@@ -70,16 +73,17 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
     }
     let (pools, codec) = made.expect("at least one run");
 
+    let part_words = chunk_words(codec, layout, n_words as u64, row_words);
     let mut out = crate::buffer::Buffer::new(bytes.len() as u64)?;
     let mut decode_s = f64::INFINITY;
     for _ in 0..repeat.max(1) + 1 {
         let start = Instant::now();
         let index = Index::parse(&blob[..Index::bytes(n_words.div_ceil(part_words))], n_words as u64, blob.len() as u64);
-        for (chunk, out) in index.ok_or_else(|| Error::corrupt("the index"))?.chunks.iter().zip(out.chunks_mut(part_words * width)) {
+        for ((at, chunk), out) in index.ok_or_else(|| Error::corrupt("the index"))?.chunks.iter().enumerate().zip(out.chunks_mut(part_words * width)) {
             let (head, body) = (&blob[chunk.0.start as usize..chunk.0.end as usize], &blob[chunk.1.start as usize..chunk.1.end as usize]);
             let n = out.len() / width;
             let damaged = |damage: crate::codec::Damage| Error::corrupt(damage.message);
-            let decoder = Decoder::new(isa, codec, layout, &pools, head, n, body.len()).map_err(damaged)?;
+            let decoder = Decoder::new(isa, codec, layout, &pools, &tensors, head, at * part_words..at * part_words + n, body.len()).map_err(damaged)?;
             let parts: Vec<&[u8]> = decoder.parts(&(0..n), body.len()).into_iter().map(|part| &body[part]).collect();
             decoder.decode(&parts, &(0..n), out).map_err(damaged)?;
         }

@@ -13,6 +13,8 @@ use std::collections::HashMap;
 
 /// Tensors with fewer words are coded together, since states, tables and directory of their own would cost them more than a percent.
 const SMALL_WORDS: usize = 1 << 15;
+/// The same for floats in `storage` mode, whose contexts learn from one tensor for the next.
+const SMALL_STORAGE_WORDS: usize = 1 << 22;
 /// Words of a pack.
 const PACK_WORDS: usize = 1 << 18;
 /// Words of each layout that tables are trained on.
@@ -22,7 +24,7 @@ const WINDOW_STRIDE: usize = 7;
 /// Bytes at either end of a tensor that are hashed before all of it is compared.
 const QUICK_BYTES: usize = 4096;
 
-const _: () = assert!((PACK_WORDS + SMALL_WORDS) as u64 <= MAX_PACK_WORDS);
+const _: () = assert!((PACK_WORDS + SMALL_WORDS) as u64 <= MAX_PACK_WORDS && SMALL_STORAGE_WORDS as u64 <= MAX_PACK_WORDS);
 
 /// A tensor to be surveyed.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +64,7 @@ pub fn survey(items: &[Item<'_>], mode: Mode, isa: Isa) -> Survey {
     let trivial: Vec<Option<Choice>> = items.par_iter().map(|item| select::trivial(item.words)).collect();
     let mut handling: Vec<Handling> = trivial.into_iter().map(|choice| choice.map_or(Handling::Alone, Handling::Trivial)).collect();
     tie(items, &mut handling);
-    let packs = pack(items, &mut handling);
+    let packs = pack(items, &mut handling, mode, isa);
     let mut pools = Pools::default();
     for layout in Layout::ALL {
         let alone = |(item, handling): &(&Item, &Handling)| {
@@ -96,21 +98,26 @@ fn tie(items: &[Item<'_>], handling: &mut [Handling]) {
     }
 }
 
-fn pack(items: &[Item<'_>], handling: &mut [Handling]) -> Vec<Vec<usize>> {
+fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> Vec<Vec<usize>> {
+    let learns = |item: &Item| mode == Mode::Storage && item.words.layout.has_sign();
+    let n_words = |item: &Item| item.words.bytes.len() / item.words.layout.word_bytes();
+    let may_pack: Vec<bool> = (items.par_iter().zip(&*handling))
+        .map(|(item, handling)| {
+            let most = if learns(item) { SMALL_STORAGE_WORDS } else { SMALL_WORDS - 1 };
+            *handling == Handling::Alone && n_words(item) <= most && !(learns(item) && select::is_unusual(item.words, isa))
+        })
+        .collect();
     let mut open: HashMap<Dtype, (Vec<usize>, usize)> = HashMap::new();
     let mut packs = Vec::new();
-    for (i, item) in items.iter().enumerate() {
-        let n = item.words.bytes.len() / item.words.layout.word_bytes();
-        if handling[i] != Handling::Alone || n >= SMALL_WORDS {
-            continue;
-        }
-        let (members, n_words) = open.entry(item.dtype).or_default();
-        members.push(i);
-        *n_words += n;
-        if *n_words >= PACK_WORDS {
+    for (i, item) in items.iter().enumerate().filter(|(i, _)| may_pack[*i]) {
+        let most = if learns(item) { SMALL_STORAGE_WORDS } else { PACK_WORDS + SMALL_WORDS };
+        let (members, n) = open.entry(item.dtype).or_default();
+        if *n + n_words(item) > most {
             packs.push(std::mem::take(members));
-            *n_words = 0;
+            *n = 0;
         }
+        members.push(i);
+        *n += n_words(item);
     }
     packs.extend(open.into_values().map(|(members, _)| members));
     packs.retain(|members| members.len() > 1);

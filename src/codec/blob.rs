@@ -1,6 +1,6 @@
 //! The blob of a chunked codec: an index of chunks, then the chunks.
 
-use super::{checked, seal};
+use super::{Codec, checked, seal};
 use crate::float::Layout;
 use crate::limits::{MAX_CHUNK_BYTES, MAX_CHUNK_WORDS};
 use crate::rans::bits::take_u32;
@@ -11,9 +11,12 @@ const CHUNK_WORDS: usize = 1 << 22;
 /// Bytes of a chunk, for the same reason.
 const CHUNK_BYTES: usize = 16 << 20;
 
-/// Words of each chunk of a tensor with rows of `row_words`.
-pub fn chunk_words(layout: Layout, n_words: u64, row_words: usize) -> usize {
-    let most = CHUNK_WORDS.min(CHUNK_BYTES / layout.word_bytes());
+/// Words of each chunk of a tensor with rows of `row_words`. What learns as it goes gets the largest chunks that there may be.
+pub fn chunk_words(codec: Codec, layout: Layout, n_words: u64, row_words: usize) -> usize {
+    let most = match codec {
+        Codec::Context => (MAX_CHUNK_WORDS as usize).min(MAX_CHUNK_BYTES as usize / layout.word_bytes()),
+        _ => CHUNK_WORDS.min(CHUNK_BYTES / layout.word_bytes()),
+    };
     let whole_rows = if (1..=most).contains(&row_words) { most / row_words * row_words } else { most };
     usize::try_from(n_words).map_or(whole_rows, |n| n.min(whole_rows))
 }

@@ -3,7 +3,8 @@
 use super::planes::decode::Decoder as PlanesDecoder;
 use super::planes::encode::Plan;
 use super::planes::{self, Pools};
-use super::{Codec, Coded, Damage, Spare, palette, row_delta, sparse, zstd};
+use super::context::{self, Matrix, Part};
+use super::{Codec, Coded, Damage, Spare, framed, palette, row_delta, sparse, zstd};
 use crate::float::Layout;
 use crate::simd::Isa;
 use std::ops::Range;
@@ -19,6 +20,8 @@ pub struct Encoding<'a> {
     pub pools: &'a Pools,
     /// Words of a row, 0 where there are no rows.
     pub row_words: usize,
+    /// The tensors whose words these are, with their numbers of words.
+    pub tensors: &'a [(Matrix, usize)],
     /// Whether rows may be sorted into classes, which decoding has to undo.
     pub may_sort: bool,
     /// Instruction set.
@@ -33,13 +36,19 @@ impl<'a> Encoding<'a> {
         Plan { pool: self.pools.of(layout), row_words, may_sort: self.may_sort, isa: self.isa, spare: self.spare }
     }
 
-    /// Encodes a chunk. None if its words do not suit the codec: too many distinct ones for a palette.
-    pub fn encode(&self, words: &[u8]) -> Option<Coded> {
+    /// Encodes a chunk whose first word is number `first`. None if its words do not suit the codec: too many distinct ones for a palette,
+    /// or no floats for contexts.
+    pub fn encode(&self, first: usize, words: &[u8]) -> Option<Coded> {
         match self.codec {
             Codec::Palette => palette::encode(self, words),
             Codec::Sparse => Some(sparse::encode(self, words)),
             Codec::RowDelta => Some(row_delta::encode(self, words)),
             Codec::Zstd => Some(zstd::encode(words)),
+            Codec::Context => {
+                let range = first..first + words.len() / self.layout.word_bytes();
+                let parts = Part::cut(self.tensors.iter().copied(), range);
+                context::encode(words, self.layout, &parts).map(framed::coded)
+            }
             _ => Some(planes::encode::encode(&self.plan(self.layout, self.row_words), words)),
         }
     }
@@ -56,25 +65,35 @@ pub enum Decoder<'a> {
     /// Only the whole chunk can be decoded.
     RowDelta(row_delta::Decoder<'a>),
     /// Only the whole chunk can be decoded.
-    Zstd(zstd::Decoder),
+    Zstd(framed::Decoder, usize),
+    /// Only the whole chunk can be decoded.
+    Context(framed::Decoder, Layout, Vec<Part>),
 }
 
 impl<'a> Decoder<'a> {
-    /// Parses the head of a chunk of `n_words` words of `layout`.
+    /// Parses the head of a chunk of the words in `words` of these tensors.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         isa: Isa,
         codec: Codec,
         layout: Layout,
         pools: &'a Pools,
+        tensors: &[(Matrix, usize)],
         head: &[u8],
-        n_words: usize,
+        words: Range<usize>,
         body_bytes: usize,
     ) -> Result<Self, Damage> {
+        let n_words = words.len();
         Ok(match codec {
             Codec::Palette => Decoder::Palette(palette::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
             Codec::Sparse => Decoder::Sparse(sparse::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
             Codec::RowDelta => Decoder::RowDelta(row_delta::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
-            Codec::Zstd => Decoder::Zstd(zstd::Decoder::new(head, n_words * layout.word_bytes())?),
+            Codec::Zstd => Decoder::Zstd(framed::Decoder::new(head, n_words * layout.word_bytes())?, layout.word_bytes()),
+            Codec::Context if !layout.has_sign() => return Err("contexts are for words with a sign only".into()),
+            Codec::Context => {
+                let parts = Part::cut(tensors.iter().copied(), words);
+                Decoder::Context(framed::Decoder::new(head, n_words * layout.word_bytes())?, layout, parts)
+            }
             _ => Decoder::Planes(PlanesDecoder::new(isa, pools.of(layout), head, n_words, body_bytes)?),
         })
     }
@@ -96,7 +115,10 @@ impl<'a> Decoder<'a> {
             Decoder::Palette(palette) => palette.decode(parts, range, out),
             Decoder::Sparse(sparse) => sparse.decode(parts[0], range, out),
             Decoder::RowDelta(delta) => delta.decode(parts[0], range, out),
-            Decoder::Zstd(frame) => frame.decode(parts[0], range, out),
+            Decoder::Zstd(frame, width) => frame.decode(parts[0], range, *width, out, |out| zstd::decode(parts[0], out)),
+            Decoder::Context(frame, layout, tensors) => {
+                frame.decode(parts[0], range, layout.word_bytes(), out, |out| context::decode(parts[0], *layout, tensors, out))
+            }
         }
     }
 
@@ -107,7 +129,7 @@ impl<'a> Decoder<'a> {
             Decoder::Palette(palette) => palette.planes.n_blocks(),
             Decoder::Sparse(sparse) => sparse.n_blocks(),
             Decoder::RowDelta(delta) => delta.planes.n_blocks(),
-            Decoder::Zstd(_) => 1,
+            Decoder::Zstd(..) | Decoder::Context(..) => 1,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which codec suits a tensor: cheap looks first, then the candidates that are left are tried on a sample.
 
 use super::chunk::Encoding;
+use super::context::Matrix;
 use super::planes::Pools;
 use super::{Codec, Spare, palette};
 use crate::float::Layout;
@@ -9,7 +10,7 @@ use crate::simd::Isa;
 use std::collections::HashSet;
 
 /// Words of a sample, taken as a few stretches of whole rows.
-const SAMPLE_WORDS: usize = 1 << 18;
+pub(crate) const SAMPLE_WORDS: usize = 1 << 18;
 const N_STRETCHES: usize = 4;
 /// Words that a look at their likeness takes.
 const LOOK_WORDS: usize = 1 << 13;
@@ -25,6 +26,8 @@ pub struct Words<'a> {
     pub layout: Layout,
     /// Words of a row, 0 where there are no rows.
     pub row_words: usize,
+    /// How the words lie.
+    pub matrix: Matrix,
     /// Whether the dtype is an integer or boolean one.
     pub is_integer: bool,
 }
@@ -49,19 +52,46 @@ pub fn trivial(words: Words<'_>) -> Option<Choice> {
     is_constant.then(|| Choice::Constant(first.to_vec()))
 }
 
-/// The codec for words that are not trivial.
-pub fn choose(words: Words<'_>, pools: &Pools, mode: Mode, isa: Isa) -> Choice {
+/// The codec for the words of these tensors, none of which is trivial.
+pub fn choose(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode: Mode, isa: Isa) -> Choice {
+    let is_float = words.layout.has_sign();
+    if mode == Mode::Storage && is_float && tensors.len() > 1 {
+        // The survey has packed only what contexts suit.
+        return Choice::Chunked(Codec::Context);
+    }
     let sample = sample(words);
-    let spare = Spare::default();
-    let size = |codec| {
-        let encoding = Encoding { codec, layout: words.layout, pools, row_words: words.row_words, may_sort: mode.may_sort(), isa, spare: &spare };
-        encoding.encode(&sample).map(|coded| (coded.bytes(), codec))
-    };
-    let best = candidates(words, &sample, mode).into_iter().filter_map(size).min_by_key(|(bytes, _)| *bytes);
-    match best {
+    let mut sizes = sizes(words, &sample, candidates(words, &sample, mode), pools, mode, isa);
+    if mode == Mode::Storage && is_float && !is_special(&sizes) {
+        sizes.insert(0, (size(words, &sample, Codec::Context, pools, mode, isa).unwrap_or(usize::MAX), Codec::Context));
+    }
+    match sizes.into_iter().min_by_key(|(bytes, _)| *bytes) {
         Some((bytes, codec)) if bytes < sample.len() => Choice::Chunked(codec),
         _ => Choice::Stored,
     }
+}
+
+/// Whether words are of a kind that contexts do not see: repetitions, few values, rows like others.
+pub fn is_unusual(words: Words<'_>, isa: Isa) -> bool {
+    let sample = sample(words);
+    let candidates = candidates(words, &sample, Mode::Storage);
+    candidates.len() > 1 && is_special(&sizes(words, &sample, candidates, &Pools::default(), Mode::Storage, isa))
+}
+
+/// Whether a codec other than planes is clearly smaller than they are.
+fn is_special(sizes: &[(usize, Codec)]) -> bool {
+    let planes = sizes.iter().find(|(_, codec)| *codec == Codec::Planes).map_or(usize::MAX, |(bytes, _)| *bytes);
+    sizes.iter().any(|(bytes, codec)| *codec != Codec::Sparse && bytes.saturating_mul(20) < planes.saturating_mul(19))
+}
+
+fn sizes(words: Words<'_>, sample: &[u8], candidates: Vec<Codec>, pools: &Pools, mode: Mode, isa: Isa) -> Vec<(usize, Codec)> {
+    candidates.into_iter().filter_map(|codec| Some((size(words, sample, codec, pools, mode, isa)?, codec))).collect()
+}
+
+fn size(words: Words<'_>, sample: &[u8], codec: Codec, pools: &Pools, mode: Mode, isa: Isa) -> Option<usize> {
+    let tensors = [(words.matrix, sample.len() / words.layout.word_bytes())];
+    let (layout, row_words, spare) = (words.layout, words.row_words, Spare::default());
+    let encoding = Encoding { codec, layout, pools, row_words, tensors: &tensors, may_sort: mode.may_sort(), isa, spare: &spare };
+    encoding.encode(0, sample).map(|coded| coded.bytes())
 }
 
 fn candidates(words: Words<'_>, sample: &[u8], mode: Mode) -> Vec<Codec> {

@@ -1,25 +1,25 @@
 //! Reading a file: any tensor, or any range of its words.
 
-use super::header::{Blob, Header, Storage};
+use super::header::{Blob, Entry, Header, Storage};
 use super::{DIGEST_BYTES, MAGIC, PREFIX_BYTES, VERSION};
 use crate::codec::blob::Index;
 use crate::codec::chunk::Decoder;
+use crate::codec::context::Matrix;
 use crate::codec::planes::Pools;
 use crate::codec::{Codec, Damage};
 use crate::digest::Md5;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Place, Result};
 use crate::float::Layout;
-use crate::limits::{MAX_HEADER_BYTES, STORED_SPAN_BYTES};
+use crate::limits::{KEPT_PACK_BYTES, MAX_HEADER_BYTES, STORED_SPAN_BYTES};
+use crate::safetensors;
 use crate::simd::Isa;
 use crate::source::ReadAt;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-/// Decoded packs that are kept: as many as threads may work on, since neighbours are asked for together.
-const KEPT_PACKS: usize = 8;
 /// Bytes of stored words that are read at a time: whole spans.
 const STORED_PART_BYTES: u64 = 4 * STORED_SPAN_BYTES;
 /// Bytes of gaps that are read at a time.
@@ -33,7 +33,10 @@ pub struct Reader<S> {
     isa: Isa,
     /// Indices of the blobs of tensors, then of packs.
     indices: Vec<OnceLock<Arc<Index>>>,
-    packs: Mutex<VecDeque<(usize, Arc<Vec<u8>>)>>,
+    /// Decoded packs, as far as they are kept.
+    packs: Vec<Mutex<Option<Arc<Vec<u8>>>>>,
+    /// Which are kept, oldest first.
+    kept: Mutex<VecDeque<usize>>,
     bytes_read: AtomicU64,
 }
 
@@ -99,7 +102,8 @@ impl<S: ReadAt> Reader<S> {
         let pools = Pools::from_bytes(&tables).ok_or_else(|| Error::corrupt("the tables do not match their checksum"))?;
         let bytes_read = AtomicU64::new((start.len() + tables.len()) as u64);
         let indices = (0..header.entries.len() + header.packs.len()).map(|_| OnceLock::new()).collect();
-        Ok(Self { source, header, pools, isa, indices, packs: Mutex::default(), bytes_read })
+        let packs = header.packs.iter().map(|_| Mutex::default()).collect();
+        Ok(Self { source, header, pools, isa, indices, packs, kept: Mutex::default(), bytes_read })
     }
 
     /// What the file says of itself.
@@ -206,7 +210,7 @@ impl<S: ReadAt> Reader<S> {
         }
         let check = || {
             let index = self.index(slot)?;
-            (0..index.chunks.len()).try_for_each(|chunk| self.chunk(blob, dtype.layout(), &index, chunk).map(drop))
+            (0..index.chunks.len()).try_for_each(|chunk| self.chunk(slot, blob, dtype.layout(), &index, chunk).map(drop))
         };
         self.placed(tensor, check())
     }
@@ -262,22 +266,23 @@ impl<S: ReadAt> Reader<S> {
     }
 
     /// The decoder of a chunk, and where the chunk's body lies in the file.
-    fn chunk(&self, blob: &Blob, layout: Layout, index: &Index, chunk: usize) -> Result<(Decoder<'_>, Range<u64>)> {
+    fn chunk(&self, slot: usize, blob: &Blob, layout: Layout, index: &Index, chunk: usize) -> Result<(Decoder<'_>, Range<u64>)> {
         let (head, body) = &index.chunks[chunk];
         let words = index.words_of(chunk);
         let head = self.read(blob.range.start + head.start..blob.range.start + head.end)?;
         let body = blob.range.start + body.start..blob.range.start + body.end;
-        let (n_words, body_bytes) = ((words.end - words.start) as usize, (body.end - body.start) as usize);
-        let decoder = Decoder::new(self.isa, blob.codec, layout, &self.pools, &head, n_words, body_bytes);
-        let decoder = decoder.map_err(|damage| self.damage(blob, layout, index, chunk, damage))?;
+        let (words, body_bytes) = (words.start as usize..words.end as usize, (body.end - body.start) as usize);
+        let tensors = if blob.codec == Codec::Context { self.matrices(slot) } else { Vec::new() };
+        let decoder = Decoder::new(self.isa, blob.codec, layout, &self.pools, &tensors, &head, words, body_bytes);
+        let decoder = decoder.map_err(|damage| self.damage(slot, blob, layout, index, chunk, damage))?;
         Ok((decoder, body))
     }
 
     /// An error of that damage, with the block counted through the blob if the heads before it can be read.
-    fn damage(&self, blob: &Blob, layout: Layout, index: &Index, chunk: usize, damage: Damage) -> Error {
+    fn damage(&self, slot: usize, blob: &Blob, layout: Layout, index: &Index, chunk: usize, damage: Damage) -> Error {
         let error = Error::corrupt(damage.message);
         let Some(block) = damage.block else { return error };
-        let before = (0..chunk).map(|chunk| Ok(self.chunk(blob, layout, index, chunk)?.0.n_blocks() as u64)).sum::<Result<u64>>();
+        let before = (0..chunk).map(|chunk| Ok(self.chunk(slot, blob, layout, index, chunk)?.0.n_blocks() as u64)).sum::<Result<u64>>();
         error.at_block(before.unwrap_or(0) + block as u64)
     }
 
@@ -293,7 +298,7 @@ impl<S: ReadAt> Reader<S> {
             let (first, last) = (range.start.max(words.start), range.end.min(words.end));
             let within = (first - words.start) as usize..(last - words.start) as usize;
             let out = &mut out[((first - range.start) * width) as usize..((last - range.start) * width) as usize];
-            let (decoder, body) = self.chunk(blob, layout, &index, chunk)?;
+            let (decoder, body) = self.chunk(slot, blob, layout, &index, chunk)?;
             let parts = decoder.parts(&within, (body.end - body.start) as usize);
             // One read for all parts where they are most of what lies between them.
             let span = parts.first().map_or(0, |part| part.start)..parts.last().map_or(0, |part| part.end);
@@ -307,7 +312,7 @@ impl<S: ReadAt> Reader<S> {
                 let bytes = parts.iter().map(read).collect::<Result<Vec<_>>>()?;
                 decoder.decode(&bytes.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>(), &within, out)
             };
-            result.map_err(|damage| self.damage(blob, layout, &index, chunk, damage))?;
+            result.map_err(|damage| self.damage(slot, blob, layout, &index, chunk, damage))?;
         }
         Ok(())
     }
@@ -337,22 +342,41 @@ impl<S: ReadAt> Reader<S> {
         Ok(())
     }
 
+    /// The words of a pack. Whoever asks first decodes it, others wait; so that neighbours do not decode it again, some are kept.
     fn pack(&self, pack: usize) -> Result<Arc<Vec<u8>>> {
-        let kept = |packs: &VecDeque<(usize, Arc<Vec<u8>>)>| packs.iter().find(|(at, _)| *at == pack).map(|(_, words)| words.clone());
-        let lock = || self.packs.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(words) = kept(&lock()) {
-            return Ok(words);
+        let mut slot = lock(&self.packs[pack]);
+        if let Some(words) = &*slot {
+            return Ok(words.clone());
         }
-        let slot = self.header.entries.len() + pack;
-        let (blob, dtype, n_words) = self.slot(slot);
+        let at = self.header.entries.len() + pack;
+        let (blob, dtype, n_words) = self.slot(at);
         let mut words = vec![0; n_words as usize * dtype.layout().word_bytes()];
-        self.read_blob(slot, blob, dtype, n_words, 0..n_words, &mut words)?;
+        self.read_blob(at, blob, dtype, n_words, 0..n_words, &mut words)?;
         let words = Arc::new(words);
-        let mut packs = lock();
-        packs.push_back((pack, words.clone()));
-        if packs.len() > KEPT_PACKS {
-            packs.pop_front();
+        *slot = Some(words.clone());
+        drop(slot);
+        let bytes_of = |pack: usize| self.header.packs[pack].n_words as usize * self.header.packs[pack].dtype.layout().word_bytes();
+        let mut kept = lock(&self.kept);
+        kept.push_back(pack);
+        while kept.len() > 1 && kept.iter().map(|&pack| bytes_of(pack)).sum::<usize>() > KEPT_PACK_BYTES {
+            if let Some(oldest) = kept.pop_front() {
+                *lock(&self.packs[oldest]) = None;
+            }
         }
         Ok(words)
     }
+
+    /// The tensors whose words a blob holds, as `context` needs them.
+    fn matrices(&self, slot: usize) -> Vec<(Matrix, usize)> {
+        let of = |entry: &Entry| (safetensors::matrix(entry.dtype, &entry.shape), entry.n_words() as usize);
+        match self.header.entries.get(slot) {
+            Some(entry) => vec![of(entry)],
+            None => self.header.packs[slot - self.header.entries.len()].members.iter().map(|&i| of(&self.header.entries[i])).collect(),
+        }
+    }
+}
+
+/// Locks; a panic elsewhere leaves nothing half-done here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
