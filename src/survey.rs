@@ -12,9 +12,11 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 
 /// Tensors with fewer words are coded together, since states, tables and directory of their own would cost them more than a percent.
-const SMALL_WORDS: usize = 1 << 15;
+const SMALL_WORDS: usize = 1 << 16;
 /// The same for floats in `storage` mode, whose contexts learn from one tensor for the next.
 const SMALL_STORAGE_WORDS: usize = 1 << 22;
+/// Words from which a tensor in `storage` mode may be worth a codec of its own.
+const LEAST_UNUSUAL_WORDS: usize = 1 << 12;
 /// Words of a pack.
 const PACK_WORDS: usize = 1 << 18;
 /// Words of each layout that tables are trained on.
@@ -103,8 +105,9 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
     let n_words = |item: &Item| item.words.bytes.len() / item.words.layout.word_bytes();
     let may_pack: Vec<bool> = (items.par_iter().zip(&*handling))
         .map(|(item, handling)| {
+            let is_unusual = || n_words(item) >= LEAST_UNUSUAL_WORDS && select::is_unusual(item.words, isa);
             let most = if learns(item) { SMALL_STORAGE_WORDS } else { SMALL_WORDS - 1 };
-            *handling == Handling::Alone && n_words(item) <= most && !(learns(item) && select::is_unusual(item.words, isa))
+            *handling == Handling::Alone && n_words(item) <= most && !(learns(item) && is_unusual())
         })
         .collect();
     let mut open: HashMap<Dtype, (Vec<usize>, usize)> = HashMap::new();
@@ -143,7 +146,9 @@ fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
     };
     let samples: Vec<(Vec<u8>, usize)> = members.par_iter().map(|words| (samples(words), units::unit_words(words.row_words))).collect();
     let base = if layout.is_windowed() { base(layout, samples.par_iter().map(|(sample, _)| key_counts(layout, sample))) } else { 0 };
-    if mode.max_tables() == 0 {
+    // Contexts need no tables, and few floats are not coded by them.
+    let max_tables = if mode == Mode::Storage && layout.has_sign() { 0 } else { mode.max_tables() };
+    if max_tables == 0 {
         return Pool::new(layout, base, Vec::new());
     }
     let counts: Vec<units::Counts> = (samples.par_iter())
@@ -155,7 +160,7 @@ fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
         .collect();
     // What a table saves on the sample must be a noticeable part of it, or the units are of one kind.
     let least = n_words.min(TRAINING_WORDS) as u64 * ONE_BIT / 2000;
-    Pool::new(layout, base, assign::train(isa, &counts, mode.max_tables(), least))
+    Pool::new(layout, base, assign::train(isa, &counts, max_tables, least))
 }
 
 fn key_counts(layout: Layout, words: &[u8]) -> Vec<u32> {
