@@ -335,6 +335,9 @@ fn read_index(directory: &Path) -> Result<Option<Index>> {
     if index.format != INDEX_FORMAT || index.version != INDEX_VERSION {
         return Err(Error::new(crate::Kind::Version, "an index of a format that this release does not know").at_path(&path));
     }
+    if index.shards.is_empty() {
+        return Err(Error::format("an index without shards").at_path(&path));
+    }
     Ok(Some(index))
 }
 

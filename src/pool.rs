@@ -49,8 +49,9 @@ pub fn run<T: Send>(threads: usize, total: u64, progress: Progress<'_>, work: im
             }
         }
         let result = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        if result.is_ok() {
-            progress(total, total);
+        // Asked once more, while the output has not got its name yet.
+        if result.is_ok() && !progress(total, total) {
+            return Err(Error::interrupted());
         }
         result
     })

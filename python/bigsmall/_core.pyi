@@ -1,15 +1,38 @@
 """The compiled core. Everything here is re-exported, wrapped or documented for users in `bigsmall` itself."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, final
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+__all__ = [
+    "FORMAT_VERSION",
+    "BigSmallError",
+    "CorruptError",
+    "FormatError",
+    "MissingTensorError",
+    "OptionError",
+    "Reader",
+    "SourceError",
+    "Tensor",
+    "VersionError",
+    "__version__",
+    "codec_speed",
+    "compress",
+    "compress_bytes",
+    "decompress",
+    "decompress_bytes",
+    "isa",
+    "isas",
+    "packed_files",
+    "scan",
+    "verify",
+]
 
 __version__: str
 FORMAT_VERSION: int
 
-StrPath = str | os.PathLike[str]
-Mode = Literal["balanced", "storage", "inference"]
-Progress = Callable[[int, int], object]
+_StrPath = str | os.PathLike[str]
+_Progress = Callable[[int, int], object]
 """Called with (raw bytes done, raw bytes in all), at most some ten times a second, from the calling thread."""
 
 class BigSmallError(Exception):
@@ -52,9 +75,12 @@ class Tensor:
 class Reader:
     """One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it."""
 
-    def __new__(cls, path: StrPath) -> Reader: ...
+    def __new__(cls, path: _StrPath) -> Reader: ...
     @property
     def path(self) -> str: ...
+    @property
+    def version(self) -> int:
+        """Of the container."""
     @property
     def mode(self) -> str: ...
     @property
@@ -69,36 +95,39 @@ class Reader:
     def source_bytes(self) -> int: ...
     def keys(self) -> list[str]: ...
     def entries(self) -> list[dict[str, Any]]:
-        """In file order, a dict each: name, dtype, shape (list), md5, codec, raw_bytes, compressed_bytes (its share of a pack when packed), tied_to (name or None)."""
+        """In file order, a dict each: name, dtype, shape (list), md5, codec, is_packed, raw_bytes, compressed_bytes (its share of the
+        pack when packed), tied_to (name or None)."""
     def tensor(self, name: str) -> Tensor: ...
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows [start, stop) of the first dimension; decodes only the blocks that cover them."""
     def tensors(
-        self, names: Sequence[str] | None = None, *, threads: int = 0, progress: Progress | None = None
+        self, names: Sequence[str] | None = None, *, threads: int = 0, progress: _Progress | None = None
     ) -> list[Tensor | BigSmallError]:
-        """All named tensors (default: all), in the order asked for, decoded by several threads. A damaged one is returned as its error, the others still load."""
+        """All named tensors (default: all), in the order asked for, decoded by several threads. A damaged one is returned as its
+        error, the others still load."""
     @property
     def bytes_read(self) -> int:
         """Bytes read from the file since it was opened."""
 
 def compress(
-    src: StrPath, dst: StrPath, *, mode: str = "balanced", force: bool = False, threads: int = 0, progress: Progress | None = None
+    src: _StrPath, dst: _StrPath, *, mode: str = "balanced", force: bool = False, threads: int = 0, progress: _Progress | None = None
 ) -> dict[str, Any]:
     """File or directory. Returns {"source_bytes", "compressed_bytes", "n_tensors", "n_files", "outputs": [paths]}."""
 
-def decompress(
-    src: StrPath, dst: StrPath, *, force: bool = False, threads: int = 0, progress: Progress | None = None
-) -> dict[str, Any]:
+def decompress(src: _StrPath, dst: _StrPath, *, force: bool = False, threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
     """File or directory. Every tensor's md5 is checked before the output gets its name. Same keys as `compress`."""
 
-def verify(
-    src: StrPath, *, fast: bool = False, threads: int = 0, progress: Progress | None = None
-) -> dict[str, Any]:
-    """File or directory. {"ok", "n_tensors", "n_checked", "raw_bytes", "problems": [{"path", "tensor", "block", "message"}]}. `fast` checks structure, header and block directories without decoding."""
+def verify(src: _StrPath, *, fast: bool = False, threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
+    """File or directory. {"ok", "n_tensors", "n_checked", "raw_bytes", "problems": [{"path", "tensor", "block", "message"}]}. `fast`
+    checks structure, header and block directories without decoding."""
 
-def scan(src: StrPath, *, mode: str = "balanced", threads: int = 0) -> dict[str, Any]:
+def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0) -> dict[str, Any]:
     """safetensors file or directory, before compression. {"source_bytes", "estimated_bytes", "n_shards", "n_tensors", "tensors":
-    [{"name", "dtype", "shape", "raw_bytes", "kind", "estimated_bytes", "tied_to"}], "f32": {"n_tensors", "n_bf16_native", "n_f16_native", "bf16_native_bytes", "raw_bytes"}}."""
+    [{"name", "dtype", "shape", "raw_bytes", "kind", "estimated_bytes", "tied_to"}], "f32": {"n_tensors", "n_bf16_native",
+    "n_f16_native", "bf16_native_bytes", "f16_native_bytes", "raw_bytes"}}."""
+
+def packed_files(path: _StrPath) -> list[str]:
+    """The `.bs` files of a path: itself, or the shards of a directory in the order of its index. FileNotFoundError, FormatError."""
 
 def isas() -> list[str]:
     """Instruction sets this machine can run, best first: of avx512, avx2, neon, scalar."""
@@ -109,7 +138,8 @@ def isa() -> str:
 def codec_speed(
     data: Any, dtype: str, row_words: int, *, mode: str = "balanced", isa: str | None = None, repeat: int = 5
 ) -> dict[str, float]:
-    """In memory, one thread, no md5, no I/O: {"raw_bytes", "coded_bytes", "encode_bytes_per_s", "decode_bytes_per_s"} (best of `repeat`)."""
+    """In memory, one thread, no md5, no I/O: {"raw_bytes", "coded_bytes", "encode_bytes_per_s", "decode_bytes_per_s"} (best of
+    `repeat`)."""
 
 def compress_bytes(data: Any, *, mode: str = "balanced", threads: int = 0, isa: str | None = None) -> bytes:
     """A whole safetensors file, in memory, to a whole `.bs` file, in memory."""

@@ -3,7 +3,6 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from ._core import Reader, packed_files
@@ -50,7 +49,7 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {
         "path": os.fspath(path),
         "file_count": len(readers),
-        "version": _container_version(readers[0].path),
+        "version": readers[0].version,
         "format": readers[0].format,
         "mode": readers[0].mode,
         "metadata": readers[0].metadata,
@@ -99,9 +98,3 @@ def _rows(reader: Reader) -> list[dict[str, Any]]:
     return [
         {**entry, "ratio_pct": ratio_pct(entry["compressed_bytes"], entry["raw_bytes"]), "path": reader.path} for entry in reader.entries()
     ]
-
-
-def _container_version(path: str) -> int:
-    with Path(path).open("rb") as file:
-        file.seek(len(b"BGSM"))
-        return int.from_bytes(file.read(2), "little")

@@ -58,7 +58,7 @@ pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
     };
     let with_place = || -> PyResult<PyErr> {
         let value = made?.call1((message,))?;
-        value.setattr("path", error.path.as_deref())?;
+        value.setattr("path", error.path.as_ref().map(|path| path.as_os_str()))?;
         value.setattr("tensor", error.tensor.as_deref())?;
         value.setattr("block", error.block)?;
         Ok(PyErr::from_value(value))
@@ -80,10 +80,15 @@ fn os_error(io: &io::Error, error: &Error) -> PyErr {
         io::ErrorKind::IsADirectory => Some(21),
         _ => None,
     });
-    let path = error.path.as_ref().map(|path| path.display().to_string());
-    let text = match (io.raw_os_error(), io.kind()) {
-        (None, io::ErrorKind::NotFound) if error.message != io::ErrorKind::NotFound.to_string() => error.message.clone(),
-        _ => io::Error::from(io.kind()).to_string(),
+    let path = error.path.as_ref().map(|path| path.as_os_str().to_owned());
+    let text = match (io.raw_os_error(), io.kind(), number) {
+        (None, io::ErrorKind::NotFound, _) if error.message != io::ErrorKind::NotFound.to_string() => error.message.clone(),
+        // The system's own words, without the number that Rust puts behind them.
+        (_, _, Some(number)) => {
+            let text = io::Error::from_raw_os_error(number).to_string();
+            text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text).to_owned()
+        }
+        (_, kind, None) => kind.to_string(),
     };
     match (number, path) {
         (Some(number), Some(path)) => PyOSError::new_err((number, text, path)),

@@ -8,6 +8,7 @@ use crate::decompress::decompress_bytes_with;
 use crate::{Dtype, Error, Isa, Options, Result, Summary};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 fn options(py: Python<'_>, mode: &str, force: bool, threads: usize) -> PyResult<Options> {
@@ -20,7 +21,7 @@ fn summary_dict<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, 
     dict.set_item("compressed_bytes", summary.compressed_bytes)?;
     dict.set_item("n_tensors", summary.n_tensors)?;
     dict.set_item("n_files", summary.outputs.len())?;
-    dict.set_item("outputs", summary.outputs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>())?;
+    dict.set_item("outputs", summary.outputs.iter().map(|path| path.as_os_str()).collect::<Vec<_>>())?;
     Ok(dict)
 }
 
@@ -65,7 +66,7 @@ pub fn verify<'py>(py: Python<'py>, src: PathBuf, fast: bool, threads: usize, pr
     let problems = PyList::empty(py);
     for problem in &found.problems {
         let dict = PyDict::new(py);
-        dict.set_item("path", problem.path.display().to_string())?;
+        dict.set_item("path", problem.path.as_os_str())?;
         dict.set_item("tensor", &problem.tensor)?;
         dict.set_item("block", problem.block)?;
         dict.set_item("message", &problem.message)?;
@@ -118,9 +119,9 @@ pub fn scan<'py>(py: Python<'py>, src: PathBuf, mode: &str, threads: usize) -> P
 
 /// The compressed files of a path: itself, or the shards of a directory.
 #[pyfunction]
-pub fn packed_files(py: Python<'_>, path: PathBuf) -> PyResult<Vec<String>> {
+pub fn packed_files(py: Python<'_>, path: PathBuf) -> PyResult<Vec<OsString>> {
     let files = crate::packed_files(&path).map_err(|error| to_py(py, error))?;
-    Ok(files.iter().map(|file| file.display().to_string()).collect())
+    Ok(files.into_iter().map(PathBuf::into_os_string).collect())
 }
 
 /// Instruction sets this machine can run, best first.

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::{Buffer, FileSource};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 /// One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it.
@@ -27,8 +28,15 @@ impl Reader {
 
     /// The file.
     #[getter]
-    fn path(&self) -> String {
-        self.path.display().to_string()
+    fn path(&self) -> &OsStr {
+        self.path.as_os_str()
+    }
+
+    /// Version of the container.
+    #[getter]
+    fn version(&self) -> u16 {
+        // The only one that opens.
+        crate::container::VERSION
     }
 
     /// What it was compressed for.
