@@ -66,7 +66,7 @@ pub fn encode_pair(isa: Isa, tables: [&EncodeTable; 2], symbols: [&[u8]; 2], enc
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FreqTable, SEED_BYTES, histogram};
+    use super::super::{FreqTable, LANES, SEED_BYTES, STATE_MIN, histogram};
     use super::*;
     use proptest::prelude::*;
 
@@ -99,6 +99,41 @@ mod tests {
                 })
                 .collect()
         })
+    }
+
+    /// The states `STATE_MIN`, `STATE_MIN + 1`, … as they are stored.
+    fn lowest_states() -> [u8; super::super::STATES_BYTES] {
+        std::array::from_fn(|i| (STATE_MIN + i as u32 / 4).to_le_bytes()[i % 4])
+    }
+
+    #[test]
+    fn only_states_below_the_bound_take_a_word() {
+        let mut counts = [0; 256];
+        (counts[3], counts[7]) = (4095 << 12, 1 << 12);
+        let (table, _) = FreqTable::fit(&counts).unwrap();
+        assert_eq!(table.freq(3), 4095);
+        for isa in Isa::available() {
+            let mut stream = Stream::new(&lowest_states(), &[0; 4 * LANES]).unwrap();
+            let mut out = [0; LANES];
+            assert!(decode(isa, &DecodeTable::new(&table), &mut stream, &mut out));
+            // Lane i comes to 16 · 4095 + i, and 16 · 4096 is the bound.
+            let states: [u32; LANES] = std::array::from_fn(|i| if i < 16 { (65_520 + i as u32) << 16 } else { 65_520 + i as u32 });
+            assert_eq!((stream.states, stream.words.len()), (states, 4 * LANES - 2 * 16), "{isa}");
+            assert_eq!(out, [3; LANES], "{isa}");
+        }
+    }
+
+    #[test]
+    fn no_word_is_taken_from_behind_the_last() {
+        // Eight bits a symbol: from the lowest states, all lanes take a word in one step and none in the next.
+        let (table, _) = FreqTable::fit(&[1 << 12; 256]).unwrap();
+        let memory = [0x5A; 8 * LANES];
+        for (isa, n_words) in Isa::available().into_iter().flat_map(|isa| (0..=3 * LANES).map(move |n| (isa, n))) {
+            let mut stream = Stream::new(&lowest_states(), &memory[..2 * n_words]).unwrap();
+            let is_whole = decode(isa, &DecodeTable::new(&table), &mut stream, &mut [0; 4 * LANES]);
+            let left = is_whole.then_some(stream.words.len() / 2);
+            assert_eq!(left, n_words.checked_sub(2 * LANES), "{isa} {n_words}");
+        }
     }
 
     proptest! {
