@@ -135,18 +135,23 @@ impl<S: ReadAt> Reader<S> {
     /// # Errors
     /// As for reading.
     pub fn parts(&self, tensor: usize) -> Result<impl Iterator<Item = Range<u64>> + use<S>> {
-        let master = match self.header.entries[tensor].storage {
-            Storage::Tied(master) => master,
-            _ => tensor,
-        };
-        let entry = &self.header.entries[master];
+        let (master, entry) = self.master(tensor);
         let n_words = entry.n_words();
         let step = match &entry.storage {
-            Storage::Blob(blob) if blob.codec.is_chunked() => self.placed(master, self.index(master))?.chunk_words as u64,
+            Storage::Blob(blob) if blob.codec.is_chunked() => self.placed(tensor, self.index(master))?.chunk_words as u64,
             Storage::Blob(_) | Storage::Constant(_) => STORED_PART_BYTES / entry.dtype.layout().word_bytes() as u64,
             Storage::Empty | Storage::Packed { .. } | Storage::Tied(_) => n_words.max(1),
         };
         Ok((0..n_words).step_by(step as usize).map(move |start| start..n_words.min(start + step)))
+    }
+
+    /// The tensor whose words are stored for a tensor: itself, unless it is tied to another.
+    fn master(&self, tensor: usize) -> (usize, &Entry) {
+        let master = match self.header.entries[tensor].storage {
+            Storage::Tied(master) => master,
+            _ => tensor,
+        };
+        (master, &self.header.entries[master])
     }
 
     /// Decodes the words in `range` of a tensor.
@@ -154,12 +159,13 @@ impl<S: ReadAt> Reader<S> {
     /// # Errors
     /// `Io`, or `Corrupt` if a block that covers them is damaged.
     pub fn read_words(&self, tensor: usize, range: Range<u64>, out: &mut [u8]) -> Result<()> {
-        let entry = &self.header.entries[tensor];
+        let (master, entry) = self.master(tensor);
         let width = entry.dtype.layout().word_bytes();
         assert!(range.end <= entry.n_words() && out.len() as u64 == (range.end - range.start) * width as u64);
         match &entry.storage {
             _ if out.is_empty() => Ok(()),
             Storage::Empty => Ok(()),
+            Storage::Tied(_) => unreachable!("a tensor that others are tied to is not tied"),
             Storage::Constant(word) => {
                 if word.iter().any(|&byte| byte != word[0]) {
                     out.chunks_exact_mut(width).for_each(|to| to.copy_from_slice(word));
@@ -168,13 +174,12 @@ impl<S: ReadAt> Reader<S> {
                 }
                 Ok(())
             }
-            Storage::Tied(master) => self.read_words(*master, range, out),
             Storage::Packed { pack, first } => {
                 let words = self.placed(tensor, self.pack(*pack))?;
                 out.copy_from_slice(&words[(first + range.start) as usize * width..][..out.len()]);
                 Ok(())
             }
-            Storage::Blob(blob) => self.placed(tensor, self.read_blob(tensor, blob, entry.dtype, entry.n_words(), range, out)),
+            Storage::Blob(blob) => self.placed(tensor, self.read_blob(master, blob, entry.dtype, entry.n_words(), range, out)),
         }
     }
 
