@@ -119,7 +119,7 @@ lint-python: $(STAMPS)/wheel $(STAMPS)/models
 	$(PYTHON) -m mypy.stubtest bigsmall._core
 
 .PHONY: readme
-readme: $(STAMPS)/wheel $(STAMPS)/models  ## Run what README.md shows and put its output there
+readme: $(STAMPS)/wheel $(STAMPS)/models  ## Run what README.md shows, and put what it prints there
 	$(PYTHON) tools/readme.py
 
 .PHONY: clean
