@@ -29,11 +29,17 @@ impl Buffer {
             let map = memmap2::MmapMut::map_anon(n_bytes).map_err(|_| out_of_memory())?;
             #[cfg(target_os = "linux")]
             let _ = map.advise(memmap2::Advice::HugePage);
-            return Ok(Self { store: Store::Map(map), n_bytes });
+            return Ok(Self {
+                store: Store::Map(map),
+                n_bytes,
+            });
         }
         let bytes = vec![0; n_bytes + ALIGN as usize];
         let start = bytes.as_ptr().align_offset(ALIGN as usize);
-        Ok(Self { store: Store::Heap { bytes, start }, n_bytes })
+        Ok(Self {
+            store: Store::Heap { bytes, start },
+            n_bytes,
+        })
     }
 }
 

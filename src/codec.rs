@@ -78,7 +78,10 @@ impl Codec {
 
     /// Whether its blob is a sequence of chunks.
     pub fn is_chunked(self) -> bool {
-        matches!(self, Codec::Planes | Codec::Palette | Codec::Sparse | Codec::RowDelta | Codec::Zstd | Codec::Context)
+        matches!(
+            self,
+            Codec::Planes | Codec::Palette | Codec::Sparse | Codec::RowDelta | Codec::Zstd | Codec::Context
+        )
     }
 
     /// Whether a tensor or pack with this codec has a blob.

@@ -76,13 +76,20 @@ pub(crate) fn compress_model(model: &Model<'_>, target: &Path, options: &Options
         pool::run(options.threads, raw_bytes, progress, |ticker| {
             let mut body = Body::in_file(&sink, &longest_record(model, options.mode));
             let mut record = encode(model, options.mode, isa, ticker, &mut body)?;
-            let Body::File { data_offset, n_bytes, .. } = body else { unreachable!("it was made in the file") };
+            let Body::File { data_offset, n_bytes, .. } = body else {
+                unreachable!("it was made in the file")
+            };
             sink.write_at(&front(&mut record, Some(data_offset)), 0)?;
             Ok(data_offset + n_bytes)
         })?
     };
     sink.finish()?;
-    Ok(Summary { source_bytes: model.source_bytes, compressed_bytes, n_tensors: model.tensors.len(), outputs: vec![target.to_owned()] })
+    Ok(Summary {
+        source_bytes: model.source_bytes,
+        compressed_bytes,
+        n_tensors: model.tensors.len(),
+        outputs: vec![target.to_owned()],
+    })
 }
 
 fn in_memory(model: &Model<'_>, options: &Options, isa: Isa, progress: Progress<'_>) -> Result<Vec<u8>> {
@@ -112,8 +119,17 @@ pub(crate) struct Model<'a> {
 impl<'a> Model<'a> {
     /// One checkpoint.
     pub fn of<B: AsRef<[u8]>>(checkpoint: &'a Checkpoint<B>) -> Self {
-        let tensors = checkpoint.tensors.iter().map(|tensor| (tensor, checkpoint.bytes_of(tensor))).collect();
-        Self { tensors, metadata: checkpoint.metadata.clone(), header: checkpoint.header().to_vec(), source_bytes: checkpoint.file_bytes() }
+        let tensors = checkpoint
+            .tensors
+            .iter()
+            .map(|tensor| (tensor, checkpoint.bytes_of(tensor)))
+            .collect();
+        Self {
+            tensors,
+            metadata: checkpoint.metadata.clone(),
+            header: checkpoint.header().to_vec(),
+            source_bytes: checkpoint.file_bytes(),
+        }
     }
 
     pub fn raw_bytes(&self) -> u64 {
@@ -122,7 +138,10 @@ impl<'a> Model<'a> {
 
     /// The tensors as the survey wants them.
     pub fn items(&self) -> Vec<Item<'a>> {
-        let item = |&(tensor, bytes): &(&SourceTensor, &'a [u8])| Item { dtype: tensor.dtype, words: words(tensor.dtype, &tensor.shape, bytes) };
+        let item = |&(tensor, bytes): &(&SourceTensor, &'a [u8])| Item {
+            dtype: tensor.dtype,
+            words: words(tensor.dtype, &tensor.shape, bytes),
+        };
         self.tensors.iter().map(item).collect()
     }
 }
@@ -130,7 +149,13 @@ impl<'a> Model<'a> {
 fn words<'a>(dtype: Dtype, shape: &[u64], bytes: &'a [u8]) -> Words<'a> {
     let layout = dtype.layout();
     let row_words = row_words(shape, bytes.len() / layout.word_bytes());
-    Words { bytes, layout, row_words, matrix: matrix(dtype, shape), is_integer: dtype.family().is_none() }
+    Words {
+        bytes,
+        layout,
+        row_words,
+        matrix: matrix(dtype, shape),
+        is_integer: dtype.family().is_none(),
+    }
 }
 
 /// A record at least as long as that of any file made of the model.
@@ -138,12 +163,19 @@ fn longest_record(model: &Model<'_>, mode: Mode) -> Record {
     let n = model.tensors.len();
     let mut record = record(model, mode);
     record.tables = u32::MAX as u64;
-    record.packs =
-        (0..n / 2).map(|_| PackRecord { dtype: "F8_E4M3FNUZ".into(), words: u32::MAX as u64, codec: "row_delta".into(), bytes: u32::MAX as u64 }).collect();
+    record.packs = (0..n / 2)
+        .map(|_| PackRecord {
+            dtype: "F8_E4M3FNUZ".into(),
+            words: u32::MAX as u64,
+            codec: "row_delta".into(),
+            bytes: u32::MAX as u64,
+        })
+        .collect();
     for (tensor, (_, bytes)) in record.tensors.iter_mut().zip(&model.tensors) {
         tensor.codec = "row_delta".into();
         tensor.bytes = stored::blob_bytes(bytes.len() as u64).unwrap_or(u64::MAX);
         tensor.value = Some("0".repeat(16));
+        tensor.order = Some("oik".into());
         tensor.tied_to = Some(n);
         tensor.pack = Some(n);
     }
@@ -157,7 +189,11 @@ fn record(model: &Model<'_>, mode: Mode) -> Record {
     for (tensor, bytes) in &model.tensors {
         *bytes_of.entry(tensor.dtype.family()).or_insert(0) += bytes.len();
     }
-    let format = bytes_of.iter().filter(|(family, _)| family.is_some()).max_by_key(|(_, bytes)| **bytes).and_then(|(family, _)| *family);
+    let format = bytes_of
+        .iter()
+        .filter(|(family, _)| family.is_some())
+        .max_by_key(|(_, bytes)| **bytes)
+        .and_then(|(family, _)| *family);
     let rebuilt = build_header(model.metadata.as_ref(), model.tensors.iter().map(|(tensor, _)| tensor.described()));
     let tensors = model.tensors.iter().map(|(tensor, _)| TensorRecord {
         name: tensor.name.clone(),
@@ -200,24 +236,53 @@ struct Part {
 /// Encodes a model: appends its blobs to `body` and returns the record that describes them.
 fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut Body<'_>) -> Result<Record> {
     let items = model.items();
-    let Survey { handling, packs, pools } = survey(&items, mode, isa);
+    let survey = survey(&items, mode, isa);
+    let stored_items = survey.stored(&items);
+    let Survey {
+        handling,
+        packs,
+        pools,
+        orders,
+        ..
+    } = &survey;
     let mut record = record(model, mode);
     let tables = pools.to_bytes();
     record.tables = tables.len() as u64;
     body.append(&tables)?;
 
-    let packed: Vec<Vec<u8>> = packs.iter().map(|members| members.iter().flat_map(|&i| items[i].words.bytes).copied().collect()).collect();
-    let pack_words = packs.iter().zip(&packed).map(|(members, bytes)| (members.clone(), words(items[members[0]].dtype, &[], bytes)));
-    let alone = (0..items.len()).filter(|&i| handling[i] == Handling::Alone).map(|i| (vec![i], items[i].words));
+    let packed: Vec<Vec<u8>> = packs
+        .iter()
+        .map(|members| members.iter().flat_map(|&i| stored_items[i].words.bytes).copied().collect())
+        .collect();
+    let pack_words = packs
+        .iter()
+        .zip(&packed)
+        .map(|(members, bytes)| (members.clone(), words(items[members[0]].dtype, &[], bytes)));
+    let alone = (0..items.len())
+        .filter(|&i| handling[i] == Handling::Alone)
+        .map(|i| (vec![i], stored_items[i].words));
     let jobs: Vec<(Vec<usize>, Words)> = pack_words.chain(alone).collect();
     let jobs: Vec<Job> = (jobs.into_par_iter())
         .map(|(members, words)| {
             let width = words.layout.word_bytes();
-            let tensors: Vec<(Matrix, usize)> = members.iter().map(|&i| (items[i].words.matrix, items[i].words.bytes.len() / width)).collect();
-            let choice = select::choose(words, &tensors, &pools, mode, isa);
-            let codec = if let Choice::Chunked(codec) = choice { codec } else { Codec::Stored };
+            let tensors: Vec<(Matrix, usize)> = members
+                .iter()
+                .map(|&i| (items[i].words.matrix, items[i].words.bytes.len() / width))
+                .collect();
+            let choice = select::choose(words, &tensors, pools, mode, isa);
+            let codec = if let Choice::Chunked(codec) = choice {
+                codec
+            } else {
+                Codec::Stored
+            };
             let part_bytes = chunk_words(codec, words.layout, (words.bytes.len() / width) as u64, words.row_words) * width;
-            Job { words, choice, tensors, tensor: if members.len() == 1 { Some(members[0]) } else { None }, part_bytes }
+            Job {
+                words,
+                choice,
+                tensors,
+                tensor: if members.len() == 1 { Some(members[0]) } else { None },
+                part_bytes,
+            }
         })
         .collect();
 
@@ -230,14 +295,27 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
         })
         .collect();
     let trivial_bytes: usize = (handling.iter().zip(&items))
-        .map(|(handling, item)| if matches!(handling, Handling::Trivial(_) | Handling::Tied(_)) { item.words.bytes.len() } else { 0 })
+        .map(|(handling, item)| {
+            if matches!(handling, Handling::Trivial(_) | Handling::Tied(_)) {
+                item.words.bytes.len()
+            } else {
+                0
+            }
+        })
         .sum();
     ticker.advance(trivial_bytes as u64)?;
 
     let spare = Spare::default();
-    let mut blobs = BlobWriter { body, written: Vec::new(), open: None };
+    let mut blobs = BlobWriter {
+        body,
+        written: Vec::new(),
+        open: None,
+    };
     let mut parts = jobs.iter().enumerate().flat_map(|(job, Job { words, part_bytes, .. })| {
-        (0..words.bytes.len()).step_by(*part_bytes).map(move |start| Part { job, range: start..words.bytes.len().min(start + part_bytes) })
+        (0..words.bytes.len()).step_by(*part_bytes).map(move |start| Part {
+            job,
+            range: start..words.bytes.len().min(start + part_bytes),
+        })
     });
     loop {
         let mut batch = Vec::new();
@@ -251,16 +329,32 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
             batch.push(part);
         }
         let encode_part = |part: &Part| {
-            let Job { words, choice, tensors, .. } = &jobs[part.job];
+            let Job {
+                words, choice, tensors, ..
+            } = &jobs[part.job];
             let bytes = &words.bytes[part.range.clone()];
             let coded = match choice {
                 Choice::Chunked(codec) => {
                     let Words { layout, row_words, .. } = *words;
-                    let (codec, pools, spare, may_sort) = (*codec, &pools, &spare, mode.may_sort());
-                    let encoding = Encoding { codec, layout, pools, row_words, tensors, may_sort, isa, spare };
-                    encoding.encode(part.range.start / layout.word_bytes(), bytes).expect("the choice has looked at all words")
+                    let (codec, spare, may_sort) = (*codec, &spare, mode.may_sort());
+                    let encoding = Encoding {
+                        codec,
+                        layout,
+                        pools,
+                        row_words,
+                        tensors,
+                        may_sort,
+                        isa,
+                        spare,
+                    };
+                    encoding
+                        .encode(part.range.start / layout.word_bytes(), bytes)
+                        .expect("the choice has looked at all words")
                 }
-                _ => Coded { head: stored::checksums(bytes), body: Vec::new() },
+                _ => Coded {
+                    head: stored::checksums(bytes),
+                    body: Vec::new(),
+                },
             };
             ticker.advance(bytes.len() as u64)?;
             Ok(coded)
@@ -288,7 +382,12 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
         .map(|((members, bytes), (codec, n_bytes))| {
             let dtype = items[members[0]].dtype;
             let n_words = (bytes.len() / dtype.layout().word_bytes()) as u64;
-            PackRecord { dtype: dtype.name().into(), words: n_words, codec: codec.name().into(), bytes: n_bytes }
+            PackRecord {
+                dtype: dtype.name().into(),
+                words: n_words,
+                codec: codec.name().into(),
+                bytes: n_bytes,
+            }
         })
         .collect();
     for (i, tensor) in record.tensors.iter_mut().enumerate() {
@@ -313,6 +412,7 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
             }
         };
         tensor.codec = codec.name().into();
+        tensor.order = orders[i].name().map(Into::into);
         let digested = if let Handling::Tied(master) = handling[i] { master } else { i };
         tensor.md5 = md5[digested].to_string();
     }
@@ -355,7 +455,8 @@ impl BlobWriter<'_, '_> {
         let mut codec = Codec::Stored;
         if let Choice::Chunked(chosen) = job.choice {
             codec = chosen;
-            self.body.overwrite(*start, &Index::write(job.part_bytes / job.words.layout.word_bytes(), sizes))?;
+            self.body
+                .overwrite(*start, &Index::write(job.part_bytes / job.words.layout.word_bytes(), sizes))?;
             // The sample may have promised more than all words keep.
             if Some(self.body.n_bytes() - *start) >= stored::blob_bytes(raw.len() as u64) {
                 codec = Codec::Stored;

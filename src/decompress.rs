@@ -29,7 +29,9 @@ pub fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<
     let reader = Reader::open_with(packed, isa)?;
     let n_bytes = reader.header().source_bytes();
     let mut out: Vec<u8> = Vec::new();
-    let reserved = usize::try_from(n_bytes).ok().and_then(|n_bytes| out.try_reserve_exact(n_bytes).ok());
+    let reserved = usize::try_from(n_bytes)
+        .ok()
+        .and_then(|n_bytes| out.try_reserve_exact(n_bytes).ok());
     reserved.ok_or_else(|| Error::out_of_memory(n_bytes))?;
     let out = Mutex::new(out);
     let write = |bytes: &[u8], offset: u64| {
@@ -41,7 +43,9 @@ pub fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<
         out[start..end].copy_from_slice(bytes);
         Ok(())
     };
-    pool::run(threads, reader.header().raw_bytes(), &no_progress, |ticker| restore(&reader, ticker, &write))?;
+    pool::run(threads, reader.header().raw_bytes(), &no_progress, |ticker| {
+        restore(&reader, ticker, &write)
+    })?;
     Ok(out.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
 }
 
@@ -50,7 +54,9 @@ pub(crate) fn decompress_file(source: &Path, target: &Path, options: &Options, p
     let reader = Reader::open(FileSource::open(source)?)?;
     let sink = Sink::create(target, options.force)?;
     let write = |bytes: &[u8], offset: u64| sink.write_at(bytes, offset);
-    pool::run(options.threads, reader.header().raw_bytes(), progress, |ticker| restore(&reader, ticker, &write))?;
+    pool::run(options.threads, reader.header().raw_bytes(), progress, |ticker| {
+        restore(&reader, ticker, &write)
+    })?;
     sink.finish()?;
     Ok(Summary {
         source_bytes: reader.header().source_bytes(),
@@ -73,7 +79,8 @@ fn restore<S: ReadAt>(reader: &Reader<S>, ticker: &Ticker, write: &(impl Fn(&[u8
         jobs.push((tensor, offset));
         offset += entry.raw_bytes;
     }
-    jobs.into_par_iter().try_for_each(|(tensor, offset)| restore_tensor(reader, tensor, ticker, |bytes, at| write(bytes, offset + at)))
+    jobs.into_par_iter()
+        .try_for_each(|(tensor, offset)| restore_tensor(reader, tensor, ticker, |bytes, at| write(bytes, offset + at)))
 }
 
 /// Decodes a tensor part by part, hands the parts to `write` with their offsets, and checks the digest of all.

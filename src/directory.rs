@@ -70,12 +70,22 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
             }
         }
         let summary = compress_model(&Model::of(&checkpoint), &staged.join(&name), options, progress)?;
-        records.push(Shard { file: name, source: file_name(shard), bytes: summary.source_bytes });
+        records.push(Shard {
+            file: name,
+            source: file_name(shard),
+            bytes: summary.source_bytes,
+        });
         Ok(summary)
     })
     .and_then(|staged| {
         let source_index = source_index(source)?;
-        let index = Index { format: INDEX_FORMAT.into(), version: INDEX_VERSION, shards: records, weight_map, source_index };
+        let index = Index {
+            format: INDEX_FORMAT.into(),
+            version: INDEX_VERSION,
+            shards: records,
+            weight_map,
+            source_index,
+        };
         let json = serde_json::to_vec_pretty(&index).expect("strings and numbers always serialise");
         staged.write(INDEX, &json)?;
         staged.finish()
@@ -94,7 +104,9 @@ pub fn decompress(source: &Path, target: &Path, options: &Options, progress: Pro
     let index = read_index(source)?;
     let shards = packed_shards(source, index.as_ref())?;
     let source_of = |shard: &Path| -> Result<String> {
-        let known = index.as_ref().and_then(|index| index.shards.iter().find(|one| source.join(&one.file) == *shard));
+        let known = index
+            .as_ref()
+            .and_then(|index| index.shards.iter().find(|one| source.join(&one.file) == *shard));
         let name = known.map_or_else(|| format!("{}.{SOURCE_END}", stem(shard)), |one| one.source.clone());
         plain_name(&name).map(|()| name)
     };
@@ -121,21 +133,35 @@ pub fn verify(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -
     let index = read_index(path)?;
     let shards = packed_shards(path, index.as_ref())?;
     let mut found = Verification::default();
-    let total: u64 = shards.iter().map(|shard| fs::metadata(shard).map_or(0, |metadata| metadata.len())).sum();
+    let total: u64 = shards
+        .iter()
+        .map(|shard| fs::metadata(shard).map_or(0, |metadata| metadata.len()))
+        .sum();
     let mut before = 0;
     let mut names = BTreeMap::new();
     for shard in &shards {
         let bytes = fs::metadata(shard).map_or(0, |metadata| metadata.len());
-        found.add(verify_file(shard, fast, threads, &|done, of| progress(before + scaled(done, of, bytes), total))?);
+        found.add(verify_file(shard, fast, threads, &|done, of| {
+            progress(before + scaled(done, of, bytes), total)
+        })?);
         before += bytes;
         if let Ok(reader) = crate::FileSource::open(shard).and_then(crate::Reader::open) {
             names.extend(reader.header().entries.iter().map(|entry| (entry.name.clone(), file_name(shard))));
         }
     }
     if let Some(index) = index.filter(|index| index.weight_map != names && found.problems.is_empty()) {
-        let missing = index.weight_map.iter().find(|(name, file)| names.get(*name) != Some(file)).map(|(name, _)| name.clone());
+        let missing = index
+            .weight_map
+            .iter()
+            .find(|(name, file)| names.get(*name) != Some(file))
+            .map(|(name, _)| name.clone());
         let message = "the index and the shards name different tensors".into();
-        found.problems.push(Problem { path: path.join(INDEX), tensor: missing, block: None, message });
+        found.problems.push(Problem {
+            path: path.join(INDEX),
+            tensor: missing,
+            block: None,
+            message,
+        });
     }
     Ok(found)
 }
@@ -145,7 +171,11 @@ pub fn verify(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -
 /// # Errors
 /// `Io`, `Source`.
 pub fn scan(source: &Path, mode: Mode, threads: usize) -> Result<(Vec<Estimate>, u64, usize)> {
-    let files = if metadata(source)?.is_dir() { shards(source, SOURCE_END)? } else { vec![source.to_owned()] };
+    let files = if metadata(source)?.is_dir() {
+        shards(source, SOURCE_END)?
+    } else {
+        vec![source.to_owned()]
+    };
     let mut estimates = Vec::new();
     let mut bytes = 0;
     for file in &files {
@@ -169,7 +199,10 @@ pub fn packed_files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn compress_joined(shards: &[PathBuf], target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
-    let opened = shards.iter().map(|shard| Checkpoint::open(shard)).collect::<Result<Vec<Checkpoint<FileMap>>>>()?;
+    let opened = shards
+        .iter()
+        .map(|shard| Checkpoint::open(shard))
+        .collect::<Result<Vec<Checkpoint<FileMap>>>>()?;
     let mut names = HashSet::new();
     for (checkpoint, shard) in opened.iter().zip(shards) {
         for tensor in &checkpoint.tensors {
@@ -178,11 +211,24 @@ fn compress_joined(shards: &[PathBuf], target: &Path, options: &Options, progres
             }
         }
     }
-    let tensors: Vec<_> = opened.iter().flat_map(|one| one.tensors.iter().map(|tensor| (tensor, one.bytes_of(tensor)))).collect();
+    let tensors: Vec<_> = opened
+        .iter()
+        .flat_map(|one| one.tensors.iter().map(|tensor| (tensor, one.bytes_of(tensor))))
+        .collect();
     let metadata = opened.iter().find_map(|one| one.metadata.clone());
     let header = build_header(metadata.as_ref(), tensors.iter().map(|(tensor, _)| tensor.described()));
     let source_bytes = opened.iter().map(Checkpoint::file_bytes).sum();
-    compress_model(&Model { tensors, metadata, header, source_bytes }, target, options, progress)
+    compress_model(
+        &Model {
+            tensors,
+            metadata,
+            header,
+            source_bytes,
+        },
+        target,
+        options,
+        progress,
+    )
 }
 
 /// A directory in the making, under a temporary name beside its own.
@@ -201,7 +247,12 @@ impl Staged {
     }
 
     fn finish(self) -> Result<Summary> {
-        let Staged { directory, target, force, mut summary } = self;
+        let Staged {
+            directory,
+            target,
+            force,
+            mut summary,
+        } = self;
         let at = |error| Error::io(error, &target);
         let staged = directory.keep();
         let result = (|| {
@@ -210,7 +261,10 @@ impl Staged {
                     return Err(at(std::io::ErrorKind::AlreadyExists.into()));
                 }
                 // The old directory keeps its contents until the new one stands in its place.
-                let aside = tempfile::Builder::new().prefix(".bigsmall-").tempdir_in(parent(&target)).map_err(at)?;
+                let aside = tempfile::Builder::new()
+                    .prefix(".bigsmall-")
+                    .tempdir_in(parent(&target))
+                    .map_err(at)?;
                 fs::rename(&target, aside.path().join("old")).map_err(at)?;
                 if let Err(error) = fs::rename(&staged, &target) {
                     let _ = fs::rename(aside.path().join("old"), &target);
@@ -251,12 +305,17 @@ fn into_directory(
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
     let directory = builder.tempdir_in(parent(target)).map_err(|error| Error::io(error, target))?;
-    let sizes = shards.iter().map(|shard| Ok(metadata(shard)?.len())).collect::<Result<Vec<u64>>>()?;
+    let sizes = shards
+        .iter()
+        .map(|shard| Ok(metadata(shard)?.len()))
+        .collect::<Result<Vec<u64>>>()?;
     let total = sizes.iter().sum();
     let mut summary = Summary::default();
     let mut before = 0;
     for (shard, bytes) in shards.iter().zip(sizes) {
-        let one = make(shard, directory.path(), &|done, of| progress(before + scaled(done, of, bytes), total))?;
+        let one = make(shard, directory.path(), &|done, of| {
+            progress(before + scaled(done, of, bytes), total)
+        })?;
         summary.source_bytes += one.source_bytes;
         summary.compressed_bytes += one.compressed_bytes;
         summary.n_tensors += one.n_tensors;
@@ -264,7 +323,12 @@ fn into_directory(
         before += bytes;
     }
     copy_others(source, directory.path(), source)?;
-    Ok(Staged { directory, target: target.to_owned(), force: options.force, summary })
+    Ok(Staged {
+        directory,
+        target: target.to_owned(),
+        force: options.force,
+        summary,
+    })
 }
 
 /// Copies all files but weights and their indices.
@@ -331,7 +395,8 @@ fn read_index(directory: &Path) -> Result<Option<Index>> {
         return Ok(None);
     }
     let text = fs::read(&path).map_err(|error| Error::io(error, &path))?;
-    let index: Index = serde_json::from_slice(&text).map_err(|error| Error::format(format!("not a bigsmall index: {error}")).at_path(&path))?;
+    let index: Index =
+        serde_json::from_slice(&text).map_err(|error| Error::format(format!("not a bigsmall index: {error}")).at_path(&path))?;
     if index.format != INDEX_FORMAT || index.version != INDEX_VERSION {
         return Err(Error::new(crate::Kind::Version, "an index of a format that this release does not know").at_path(&path));
     }
@@ -343,12 +408,18 @@ fn read_index(directory: &Path) -> Result<Option<Index>> {
 
 fn source_index(directory: &Path) -> Result<Option<SourceIndex>> {
     let at = |error| Error::io(error, directory);
-    let mut found: Vec<PathBuf> = fs::read_dir(directory).map_err(at)?.map(|entry| Ok(entry.map_err(at)?.path())).collect::<Result<_>>()?;
+    let mut found: Vec<PathBuf> = fs::read_dir(directory)
+        .map_err(at)?
+        .map(|entry| Ok(entry.map_err(at)?.path()))
+        .collect::<Result<_>>()?;
     found.retain(|path| file_name(path).ends_with(SOURCE_INDEX_END));
     found.sort();
     let Some(path) = found.first() else { return Ok(None) };
     let text = fs::read_to_string(path).map_err(|error| Error::io(error, path))?;
-    Ok(Some(SourceIndex { file: file_name(path), text }))
+    Ok(Some(SourceIndex {
+        file: file_name(path),
+        text,
+    }))
 }
 
 /// Refuses names that lead out of the directory.
@@ -372,7 +443,9 @@ fn metadata(path: &Path) -> Result<fs::Metadata> {
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 fn file_name(path: &Path) -> String {
@@ -384,5 +457,9 @@ fn stem(path: &Path) -> String {
 }
 
 fn scaled(done: u64, of: u64, bytes: u64) -> u64 {
-    if of == 0 { 0 } else { (done as u128 * bytes as u128 / of as u128) as u64 }
+    if of == 0 {
+        0
+    } else {
+        (done as u128 * bytes as u128 / of as u128) as u64
+    }
 }

@@ -46,7 +46,13 @@ pub struct Error {
 impl Error {
     /// An error of `kind`, its place still unknown.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), path: None, tensor: None, block: None }
+        Self {
+            kind,
+            message: message.into(),
+            path: None,
+            tensor: None,
+            block: None,
+        }
     }
 
     /// A file that is not, or not consistently, a `.bs` file.
@@ -72,7 +78,13 @@ impl Error {
     /// An operating-system error at `path`.
     pub fn io(error: io::Error, path: &Path) -> Self {
         let message = error.to_string();
-        Self { kind: Kind::Io(error), message, path: Some(path.to_owned()), tensor: None, block: None }
+        Self {
+            kind: Kind::Io(error),
+            message,
+            path: Some(path.to_owned()),
+            tensor: None,
+            block: None,
+        }
     }
 
     /// Memory that the system does not give.

@@ -25,6 +25,7 @@ mod decompress;
 mod digest;
 mod directory;
 mod load;
+mod order;
 mod pool;
 #[cfg(feature = "python")]
 mod python;

@@ -18,7 +18,12 @@ pub fn load<S: ReadAt>(reader: &Reader<S>, tensors: &[usize], threads: usize, pr
     let total = tensors.iter().map(|&i| reader.header().entries[i].raw_bytes).sum();
     pool::run(threads, total, progress, |ticker| {
         let opened: Vec<Result<(Buffer, Vec<Range<u64>>)>> = (tensors.par_iter())
-            .map(|&tensor| Ok((Buffer::new(reader.header().entries[tensor].raw_bytes)?, reader.parts(tensor)?.collect())))
+            .map(|&tensor| {
+                Ok((
+                    Buffer::new(reader.header().entries[tensor].raw_bytes)?,
+                    reader.parts(tensor)?.collect(),
+                ))
+            })
             .collect();
         let mut results: Vec<Result<Buffer>> = Vec::with_capacity(opened.len());
         let mut parts: Vec<Vec<Range<u64>>> = Vec::with_capacity(opened.len());

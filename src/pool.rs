@@ -23,7 +23,11 @@ impl Ticker {
     /// `Interrupted` if the progress function asked to stop.
     pub fn advance(&self, n_bytes: u64) -> Result<()> {
         self.done.fetch_add(n_bytes, Ordering::Relaxed);
-        if self.must_stop.load(Ordering::Relaxed) { Err(Error::interrupted()) } else { Ok(()) }
+        if self.must_stop.load(Ordering::Relaxed) {
+            Err(Error::interrupted())
+        } else {
+            Ok(())
+        }
     }
 }
 

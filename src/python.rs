@@ -44,18 +44,27 @@ struct PyProgress {
 
 impl PyProgress {
     fn new(function: Option<Py<PyAny>>) -> Self {
-        Self { function, raised: std::sync::Mutex::new(None) }
+        Self {
+            function,
+            raised: std::sync::Mutex::new(None),
+        }
     }
 
     /// Runs `work` without the interpreter lock. What the function or a signal raised is raised afterwards.
     fn run<T: Send>(&self, py: Python<'_>, work: impl FnOnce(crate::Progress<'_>) -> crate::Result<T> + Send) -> PyResult<T> {
         let progress = |done: u64, total: u64| {
             Python::attach(|py| {
-                let called = self.function.as_ref().map_or(Ok(()), |function| function.call1(py, (done, total)).map(drop));
+                let called = self
+                    .function
+                    .as_ref()
+                    .map_or(Ok(()), |function| function.call1(py, (done, total)).map(drop));
                 match called.and_then(|()| py.check_signals()) {
                     Ok(()) => true,
                     Err(error) => {
-                        self.raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(error);
+                        self.raised
+                            .lock()
+                            .unwrap_or_else(|poisoned| poisoned.into_inner())
+                            .get_or_insert(error);
                         false
                     }
                 }

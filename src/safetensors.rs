@@ -38,7 +38,12 @@ pub struct SourceTensor {
 impl SourceTensor {
     /// What a header says of it.
     pub fn described(&self) -> Described<'_> {
-        Described { name: &self.name, dtype: self.dtype, shape: &self.shape, raw_bytes: self.range.len() as u64 }
+        Described {
+            name: &self.name,
+            dtype: self.dtype,
+            shape: &self.shape,
+            raw_bytes: self.range.len() as u64,
+        }
     }
 }
 
@@ -90,11 +95,17 @@ impl<B: AsRef<[u8]>> Checkpoint<B> {
         if all.starts_with(crate::container::MAGIC) {
             return Err(Error::source("this is a .bs file already, not safetensors"));
         }
-        let (header_bytes, _) = SafeTensors::read_metadata(all).map_err(|error| Error::source(format!("not a valid safetensors file: {error}")))?;
+        let (header_bytes, _) =
+            SafeTensors::read_metadata(all).map_err(|error| Error::source(format!("not a valid safetensors file: {error}")))?;
         let header = 8..8 + header_bytes;
         let (metadata, mut tensors) = parse_header(&all[header.clone()]).map_err(Error::source)?;
         tensors.sort_by_key(in_data_order);
-        Ok(Self { bytes, header, metadata, tensors })
+        Ok(Self {
+            bytes,
+            header,
+            metadata,
+            tensors,
+        })
     }
 
     /// The header, its length field not included.
@@ -140,12 +151,21 @@ fn parse_header(header: &[u8]) -> std::result::Result<(Option<Map<String, Value>
         }
         let info: Info = serde_json::from_value(value).map_err(|error| format!("tensor {name:?}: {error}"))?;
         let dtype = Dtype::from_name(&info.dtype).ok_or_else(|| format!("tensor {name:?}: dtype {:?} is not known", info.dtype))?;
-        let bytes = info.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).and_then(|n| dtype.bytes_of(n));
+        let bytes = info
+            .shape
+            .iter()
+            .try_fold(1u64, |n, &d| n.checked_mul(d))
+            .and_then(|n| dtype.bytes_of(n));
         let (start, end) = info.data_offsets;
         if start > end || bytes != Some((end - start) as u64) {
             return Err(format!("tensor {name:?}: its offsets do not fit its shape"));
         }
-        tensors.push(SourceTensor { name, dtype, shape: info.shape, range: start..end });
+        tensors.push(SourceTensor {
+            name,
+            dtype,
+            shape: info.shape,
+            range: start..end,
+        });
     }
     Ok((metadata, tensors))
 }
@@ -155,10 +175,20 @@ pub fn build_header<'a>(metadata: Option<&Map<String, Value>>, tensors: impl Ite
     let string = |text: &str| serde_json::to_string(text).expect("strings always serialise");
     let mut parts = Vec::new();
     if let Some(metadata) = metadata {
-        parts.push(format!("{}:{}", string(METADATA), serde_json::to_string(metadata).expect("strings always serialise")));
+        parts.push(format!(
+            "{}:{}",
+            string(METADATA),
+            serde_json::to_string(metadata).expect("strings always serialise")
+        ));
     }
     let mut at = 0;
-    for Described { name, dtype, shape, raw_bytes } in tensors {
+    for Described {
+        name,
+        dtype,
+        shape,
+        raw_bytes,
+    } in tensors
+    {
         let shape: Vec<String> = shape.iter().map(u64::to_string).collect();
         let end = at + raw_bytes;
         parts.push(format!(
@@ -183,7 +213,8 @@ pub fn check_header<'a>(header: &[u8], tensors: impl Iterator<Item = Described<'
     let mut at = 0;
     for tensor in tensors {
         let other = described.next().ok_or_else(wrong)?;
-        let is_same = other.name == tensor.name && other.dtype == tensor.dtype && other.shape == tensor.shape && other.range.start as u64 == at;
+        let is_same =
+            other.name == tensor.name && other.dtype == tensor.dtype && other.shape == tensor.shape && other.range.start as u64 == at;
         if !is_same {
             return Err(wrong());
         }

@@ -1,8 +1,8 @@
 //! What compressing would do, told from a sample.
 
+use crate::codec::Spare;
 use crate::codec::chunk::Encoding;
 use crate::codec::context::Matrix;
-use crate::codec::Spare;
 use crate::codec::planes::{Pools, units};
 use crate::codec::select::{self, Choice, Words};
 use crate::compress::Model;
@@ -44,11 +44,19 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>>
     let isa = Isa::current()?;
     let items = model.items();
     let survey = survey(&items, mode, isa);
+    let stored = survey.stored(&items);
     let packs: Vec<(Choice, u64)> = (survey.packs.par_iter())
         .map(|members| {
-            let bytes: Vec<u8> = members.iter().flat_map(|&i| items[i].words.bytes).copied().collect();
-            let words = Words { bytes: &bytes, row_words: 0, ..items[members[0]].words };
-            let tensors: Vec<_> = members.iter().map(|&i| (items[i].words.matrix, items[i].words.bytes.len() / words.layout.word_bytes())).collect();
+            let bytes: Vec<u8> = members.iter().flat_map(|&i| stored[i].words.bytes).copied().collect();
+            let words = Words {
+                bytes: &bytes,
+                row_words: 0,
+                ..items[members[0]].words
+            };
+            let tensors: Vec<_> = members
+                .iter()
+                .map(|&i| (items[i].words.matrix, items[i].words.bytes.len() / words.layout.word_bytes()))
+                .collect();
             estimate(words, &tensors, &survey.pools, mode, isa)
         })
         .collect();
@@ -64,6 +72,7 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>>
                 (kind_of(&packs[*pack].0), packs[*pack].1 * raw_bytes / all, None)
             }
             Handling::Alone => {
+                let words = stored[i].words;
                 let n_words = words.bytes.len() / words.layout.word_bytes();
                 let (choice, bytes) = estimate(words, &[(words.matrix, n_words)], &survey.pools, mode, isa);
                 (kind_of(&choice), bytes, None)
@@ -76,7 +85,16 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>>
             _ => kind,
         };
         let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-        Estimate { name, dtype: tensor.dtype, shape, raw_bytes, kind, estimated_bytes: bytes + RECORD_BYTES, tied_to, widened_bytes }
+        Estimate {
+            name,
+            dtype: tensor.dtype,
+            shape,
+            raw_bytes,
+            kind,
+            estimated_bytes: bytes + RECORD_BYTES,
+            tied_to,
+            widened_bytes,
+        }
     };
     let mut estimates: Vec<Estimate> = (0..items.len()).into_par_iter().map(one).collect();
     if let Some(first) = estimates.first_mut() {
@@ -95,11 +113,26 @@ fn kind_of(choice: &Choice) -> &'static str {
 fn estimate(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode: Mode, isa: Isa) -> (Choice, u64) {
     let raw_bytes = words.bytes.len() as u64;
     let choice = select::choose(words, tensors, pools, mode, isa);
-    let Choice::Chunked(codec) = choice else { return (choice, raw_bytes) };
+    let Choice::Chunked(codec) = choice else {
+        return (choice, raw_bytes);
+    };
     // A pack is told from its beginning, whose tensors are known; a tensor from a sample of its rows.
-    let sample = if tensors.len() > 1 { words.bytes[..words.bytes.len().min(select::SAMPLE_WORDS * words.layout.word_bytes())].to_vec() } else { select::sample(words) };
+    let sample = if tensors.len() > 1 {
+        words.bytes[..words.bytes.len().min(select::SAMPLE_WORDS * words.layout.word_bytes())].to_vec()
+    } else {
+        select::sample(words)
+    };
     let (layout, row_words, spare, may_sort) = (words.layout, words.row_words, Spare::default(), mode.may_sort());
-    let encoding = Encoding { codec, layout, pools, row_words, tensors, may_sort, isa, spare: &spare };
+    let encoding = Encoding {
+        codec,
+        layout,
+        pools,
+        row_words,
+        tensors,
+        may_sort,
+        isa,
+        spare: &spare,
+    };
     let bytes = encoding.encode(0, &sample).map_or(sample.len(), |coded| coded.bytes()) as u64;
     (choice, (bytes as u128 * raw_bytes as u128 / sample.len().max(1) as u128) as u64)
 }
@@ -111,7 +144,11 @@ fn widened(words: Words<'_>) -> [u64; 2] {
         return bytes;
     }
     let unit_bytes = units::unit_words(words.row_words) * words.layout.word_bytes();
-    for (unit, precision) in words.bytes.chunks(unit_bytes).zip(units::precisions(words.layout, words.bytes, unit_bytes / 4)) {
+    for (unit, precision) in words
+        .bytes
+        .chunks(unit_bytes)
+        .zip(units::precisions(words.layout, words.bytes, unit_bytes / 4))
+    {
         // Zeros alone tell nothing of where they come from.
         if precision > 0 && unit.iter().any(|&byte| byte != 0) {
             bytes[2 - precision as usize] += unit.len() as u64;

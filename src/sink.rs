@@ -26,14 +26,21 @@ impl Sink {
         if !force && path.symlink_metadata().is_ok() {
             return Err(at(io::ErrorKind::AlreadyExists.into()));
         }
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let mut builder = tempfile::Builder::new();
         builder.prefix(".bigsmall-").suffix(".tmp");
         // Temporary files are private by default; a checkpoint is to have the rights that any new file gets.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(directory).map_err(at)?;
-        Ok(Self { file, path: path.to_owned(), force })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            force,
+        })
     }
 
     /// Writes at an offset.
@@ -59,7 +66,11 @@ impl Sink {
     pub fn finish(self) -> Result<()> {
         let Self { file, path, force } = self;
         file.as_file().sync_all().map_err(|error| Error::io(error, &path))?;
-        let persisted = if force { file.persist(&path) } else { file.persist_noclobber(&path) };
+        let persisted = if force {
+            file.persist(&path)
+        } else {
+            file.persist_noclobber(&path)
+        };
         persisted.map_err(|error| Error::io(error.error, &path))?;
         Ok(())
     }

@@ -47,7 +47,11 @@ impl FileSource {
     /// `Io`.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, n_bytes) = open(path)?;
-        Ok(Self { file, path: path.to_owned(), n_bytes })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            n_bytes,
+        })
     }
 }
 

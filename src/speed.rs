@@ -38,8 +38,17 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
     let n_words = bytes.len() / width;
     let matrix = Matrix::of(&[n_words / row_words.max(1), row_words.max(1)]);
     let tensors = [(matrix, n_words)];
-    let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|error| Error::option(error.to_string()))?;
-    let words = Words { bytes, layout, row_words, matrix, is_integer: dtype.family().is_none() };
+    let single = rayon::ThreadPoolBuilder::new()
+        .num_threads(1)
+        .build()
+        .map_err(|error| Error::option(error.to_string()))?;
+    let words = Words {
+        bytes,
+        layout,
+        row_words,
+        matrix,
+        is_integer: dtype.family().is_none(),
+    };
     let spare = Spare::default();
     let mut blob = Vec::new();
     let mut encode = || {
@@ -47,7 +56,16 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
         let Choice::Chunked(codec) = select::choose(words, &tensors, &pools, mode, isa) else {
             return Err(Error::option("these words do not compress"));
         };
-        let encoding = Encoding { codec, layout, pools: &pools, row_words, tensors: &tensors, may_sort: mode.may_sort(), isa, spare: &spare };
+        let encoding = Encoding {
+            codec,
+            layout,
+            pools: &pools,
+            row_words,
+            tensors: &tensors,
+            may_sort: mode.may_sort(),
+            isa,
+            spare: &spare,
+        };
         let part_words = chunk_words(codec, layout, n_words as u64, row_words);
         let n_chunks = n_words.div_ceil(part_words);
         let mut sizes = Vec::with_capacity(n_chunks);
@@ -78,12 +96,35 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
     let mut decode_s = f64::INFINITY;
     for _ in 0..repeat.max(1) + 1 {
         let start = Instant::now();
-        let index = Index::parse(&blob[..Index::bytes(n_words.div_ceil(part_words))], n_words as u64, blob.len() as u64);
-        for ((at, chunk), out) in index.ok_or_else(|| Error::corrupt("the index"))?.chunks.iter().enumerate().zip(out.chunks_mut(part_words * width)) {
-            let (head, body) = (&blob[chunk.0.start as usize..chunk.0.end as usize], &blob[chunk.1.start as usize..chunk.1.end as usize]);
+        let index = Index::parse(
+            &blob[..Index::bytes(n_words.div_ceil(part_words))],
+            n_words as u64,
+            blob.len() as u64,
+        );
+        for ((at, chunk), out) in index
+            .ok_or_else(|| Error::corrupt("the index"))?
+            .chunks
+            .iter()
+            .enumerate()
+            .zip(out.chunks_mut(part_words * width))
+        {
+            let (head, body) = (
+                &blob[chunk.0.start as usize..chunk.0.end as usize],
+                &blob[chunk.1.start as usize..chunk.1.end as usize],
+            );
             let n = out.len() / width;
             let damaged = |damage: crate::codec::Damage| Error::corrupt(damage.message);
-            let decoder = Decoder::new(isa, codec, layout, &pools, &tensors, head, at * part_words..at * part_words + n, body.len()).map_err(damaged)?;
+            let decoder = Decoder::new(
+                isa,
+                codec,
+                layout,
+                &pools,
+                &tensors,
+                head,
+                at * part_words..at * part_words + n,
+                body.len(),
+            )
+            .map_err(damaged)?;
             let parts: Vec<&[u8]> = decoder.parts(&(0..n), body.len()).into_iter().map(|part| &body[part]).collect();
             decoder.decode(&parts, &(0..n), out).map_err(damaged)?;
         }
@@ -94,5 +135,10 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
     }
     let rate = |seconds: f64| bytes.len() as f64 / seconds;
     let coded_bytes = (blob.len() + pools.to_bytes().len()) as u64;
-    Ok(CodecSpeed { raw_bytes: bytes.len() as u64, coded_bytes, encode_bytes_per_s: rate(encode_s), decode_bytes_per_s: rate(decode_s) })
+    Ok(CodecSpeed {
+        raw_bytes: bytes.len() as u64,
+        coded_bytes,
+        encode_bytes_per_s: rate(encode_s),
+        decode_bytes_per_s: rate(decode_s),
+    })
 }

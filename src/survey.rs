@@ -4,8 +4,9 @@ use crate::codec::planes::{Pool, Pools, assign, units};
 use crate::codec::select::{self, Choice, Words};
 use crate::dtype::Dtype;
 use crate::float::{Layout, kernel as float};
-use crate::limits::MAX_PACK_WORDS;
+use crate::limits::{MAX_ORDERED_WORDS, MAX_PACK_WORDS};
 use crate::options::Mode;
+use crate::order::{self, Order};
 use crate::rans::cost::ONE_BIT;
 use crate::simd::Isa;
 use rayon::prelude::*;
@@ -15,8 +16,12 @@ use std::collections::HashMap;
 const SMALL_WORDS: usize = 1 << 16;
 /// The same for floats in `storage` mode, whose contexts learn from one tensor for the next.
 const SMALL_STORAGE_WORDS: usize = 1 << 22;
-/// Words from which a tensor in `storage` mode may be worth a codec of its own.
+/// Words from which a tensor may be worth a codec of its own in `storage` mode, or an order of its own.
 const LEAST_UNUSUAL_WORDS: usize = 1 << 12;
+/// Words up to which a tensor may be stored in another order.
+const ORDERED_WORDS: usize = 1 << 18;
+/// Bytes of all tensors that are.
+const ORDERED_BYTES: usize = 64 << 20;
 /// Words of a pack.
 const PACK_WORDS: usize = 1 << 18;
 /// Words of each layout that tables are trained on.
@@ -26,7 +31,11 @@ const WINDOW_STRIDE: usize = 7;
 /// Bytes at either end of a tensor that are hashed before all of it is compared.
 const QUICK_BYTES: usize = 4096;
 
-const _: () = assert!((PACK_WORDS + SMALL_WORDS) as u64 <= MAX_PACK_WORDS && SMALL_STORAGE_WORDS as u64 <= MAX_PACK_WORDS);
+const _: () = assert!(
+    ORDERED_WORDS as u64 <= MAX_ORDERED_WORDS
+        && (PACK_WORDS + SMALL_WORDS) as u64 <= MAX_PACK_WORDS
+        && SMALL_STORAGE_WORDS as u64 <= MAX_PACK_WORDS
+);
 
 /// A tensor to be surveyed.
 #[derive(Clone, Copy, Debug)]
@@ -55,31 +64,112 @@ pub enum Handling {
 pub struct Survey {
     /// For each tensor.
     pub handling: Vec<Handling>,
+    /// The order of each tensor's words.
+    pub orders: Vec<Order>,
+    /// The words of tensors that are stored in another order than the source's.
+    moved: Vec<Option<Vec<u8>>>,
     /// Members of each pack.
     pub packs: Vec<Vec<usize>>,
     /// Tables to share.
     pub pools: Pools,
 }
 
+impl Survey {
+    /// The tensors with their words as they are stored.
+    pub fn stored<'s>(&'s self, items: &[Item<'s>]) -> Vec<Item<'s>> {
+        stored(items, &self.orders, &self.moved)
+    }
+}
+
 /// Surveys a checkpoint.
 pub fn survey(items: &[Item<'_>], mode: Mode, isa: Isa) -> Survey {
     let trivial: Vec<Option<Choice>> = items.par_iter().map(|item| select::trivial(item.words)).collect();
-    let mut handling: Vec<Handling> = trivial.into_iter().map(|choice| choice.map_or(Handling::Alone, Handling::Trivial)).collect();
+    let mut handling: Vec<Handling> = trivial
+        .into_iter()
+        .map(|choice| choice.map_or(Handling::Alone, Handling::Trivial))
+        .collect();
     tie(items, &mut handling);
-    let packs = pack(items, &mut handling, mode, isa);
+    let orders = order(items, &handling, mode, isa);
+    let moved: Vec<Option<Vec<u8>>> = (items.par_iter().zip(&orders))
+        .map(|(item, order)| {
+            let sizes = item.sizes().filter(|_| *order != Order::Natural)?;
+            Some(order.store(sizes, item.words.layout.word_bytes(), item.words.bytes))
+        })
+        .collect();
+    let stored = stored(items, &orders, &moved);
+    let packs = pack(&stored, &mut handling, mode, isa);
     let mut pools = Pools::default();
     for layout in Layout::ALL {
         let alone = |(item, handling): &(&Item, &Handling)| {
             item.words.layout == layout && matches!(handling, Handling::Alone | Handling::Packed(_))
         };
-        let members: Vec<Words> = (items.iter().zip(&handling).filter(alone))
-            .map(|(item, handling)| Words { row_words: if *handling == Handling::Alone { item.words.row_words } else { 0 }, ..item.words })
+        let members: Vec<Words> = (stored.iter().zip(&handling).filter(alone))
+            .map(|(item, handling)| Words {
+                row_words: if *handling == Handling::Alone { item.words.row_words } else { 0 },
+                ..item.words
+            })
             .collect();
         if !members.is_empty() {
             pools.set(train(layout, &members, mode, isa));
         }
     }
-    Survey { handling, packs, pools }
+    Survey {
+        handling,
+        orders,
+        moved,
+        packs,
+        pools,
+    }
+}
+
+impl Item<'_> {
+    fn n_words(&self) -> usize {
+        self.words.bytes.len() / self.words.layout.word_bytes()
+    }
+
+    fn sizes(&self) -> Option<[usize; 3]> {
+        order::sizes(self.words.matrix, self.n_words() as u64)
+    }
+}
+
+fn stored<'s>(items: &[Item<'s>], orders: &[Order], moved: &'s [Option<Vec<u8>>]) -> Vec<Item<'s>> {
+    let of = |((item, order), moved): ((&Item<'s>, &Order), &'s Option<Vec<u8>>)| match (moved, item.sizes()) {
+        (Some(bytes), Some(sizes)) => Item {
+            words: Words {
+                bytes,
+                row_words: order.row_words(sizes),
+                ..item.words
+            },
+            ..*item
+        },
+        _ => *item,
+    };
+    items.iter().zip(orders).zip(moved).map(of).collect()
+}
+
+/// The order for the words of each tensor. Others than the source's are for small float tensors in `balanced` mode: they need a copy here and
+/// another one in a reader.
+fn order(items: &[Item<'_>], handling: &[Handling], mode: Mode, isa: Isa) -> Vec<Order> {
+    let mut budget = ORDERED_BYTES;
+    let may: Vec<bool> = (items.iter().zip(handling))
+        .map(|(item, handling)| {
+            let n_words = item.n_words();
+            let suits = *handling == Handling::Alone
+                && mode == Mode::Balanced
+                && item.words.layout.has_sign()
+                && (LEAST_UNUSUAL_WORDS..=ORDERED_WORDS).contains(&n_words)
+                && item.sizes().is_some_and(|sizes| sizes[0] > 1 && sizes[1] > 1)
+                && budget >= item.words.bytes.len();
+            budget -= if suits { item.words.bytes.len() } else { 0 };
+            suits
+        })
+        .collect();
+    let best = |(item, may): (&Item, &bool)| {
+        item.sizes()
+            .filter(|_| *may)
+            .map_or(Order::Natural, |sizes| Order::cheapest(item.words, sizes, isa))
+    };
+    items.par_iter().zip(&may).map(best).collect()
 }
 
 fn tie(items: &[Item<'_>], handling: &mut [Handling]) {
@@ -102,25 +192,28 @@ fn tie(items: &[Item<'_>], handling: &mut [Handling]) {
 
 fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> Vec<Vec<usize>> {
     let learns = |item: &Item| mode == Mode::Storage && item.words.layout.has_sign();
-    let n_words = |item: &Item| item.words.bytes.len() / item.words.layout.word_bytes();
     let may_pack: Vec<bool> = (items.par_iter().zip(&*handling))
         .map(|(item, handling)| {
-            let is_unusual = || n_words(item) >= LEAST_UNUSUAL_WORDS && select::is_unusual(item.words, isa);
+            let is_unusual = || item.n_words() >= LEAST_UNUSUAL_WORDS && select::is_unusual(item.words, isa);
             let most = if learns(item) { SMALL_STORAGE_WORDS } else { SMALL_WORDS - 1 };
-            *handling == Handling::Alone && n_words(item) <= most && !(learns(item) && is_unusual())
+            *handling == Handling::Alone && item.n_words() <= most && !(learns(item) && is_unusual())
         })
         .collect();
     let mut open: HashMap<Dtype, (Vec<usize>, usize)> = HashMap::new();
     let mut packs = Vec::new();
     for (i, item) in items.iter().enumerate().filter(|(i, _)| may_pack[*i]) {
-        let most = if learns(item) { SMALL_STORAGE_WORDS } else { PACK_WORDS + SMALL_WORDS };
+        let most = if learns(item) {
+            SMALL_STORAGE_WORDS
+        } else {
+            PACK_WORDS + SMALL_WORDS
+        };
         let (members, n) = open.entry(item.dtype).or_default();
-        if *n + n_words(item) > most {
+        if *n + item.n_words() > most {
             packs.push(std::mem::take(members));
             *n = 0;
         }
         members.push(i);
-        *n += n_words(item);
+        *n += item.n_words();
     }
     packs.extend(open.into_values().map(|(members, _)| members));
     packs.retain(|members| members.len() > 1);
@@ -141,13 +234,28 @@ fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
     let samples = |words: &Words<'_>| -> Vec<u8> {
         let unit = units::unit_words(words.row_words) * width;
         let mut sample = Vec::with_capacity(words.bytes.len() / stride + unit);
-        words.bytes.chunks(unit).step_by(stride).for_each(|unit| sample.extend_from_slice(unit));
+        words
+            .bytes
+            .chunks(unit)
+            .step_by(stride)
+            .for_each(|unit| sample.extend_from_slice(unit));
         sample
     };
-    let samples: Vec<(Vec<u8>, usize)> = members.par_iter().map(|words| (samples(words), units::unit_words(words.row_words))).collect();
-    let base = if layout.is_windowed() { base(layout, samples.par_iter().map(|(sample, _)| key_counts(layout, sample))) } else { 0 };
+    let samples: Vec<(Vec<u8>, usize)> = members
+        .par_iter()
+        .map(|words| (samples(words), units::unit_words(words.row_words)))
+        .collect();
+    let base = if layout.is_windowed() {
+        base(layout, samples.par_iter().map(|(sample, _)| key_counts(layout, sample)))
+    } else {
+        0
+    };
     // Contexts need no tables, and few floats are not coded by them.
-    let max_tables = if mode == Mode::Storage && layout.has_sign() { 0 } else { mode.max_tables() };
+    let max_tables = if mode == Mode::Storage && layout.has_sign() {
+        0
+    } else {
+        mode.max_tables()
+    };
     if max_tables == 0 {
         return Pool::new(layout, base, Vec::new());
     }
@@ -166,7 +274,9 @@ fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
 fn key_counts(layout: Layout, words: &[u8]) -> Vec<u32> {
     let mut counts = vec![0; 1 << layout.key_bits()];
     let n = words.len() / layout.word_bytes();
-    (0..n).step_by(WINDOW_STRIDE).for_each(|i| counts[float::key(layout, words, i) as usize] += 1);
+    (0..n)
+        .step_by(WINDOW_STRIDE)
+        .for_each(|i| counts[float::key(layout, words, i) as usize] += 1);
     counts
 }
 

@@ -28,8 +28,19 @@ impl Problem {
         if !error.is_data() {
             return Err(error.at_path(path));
         }
-        let Error { message, path: at, tensor, block, .. } = error;
-        Ok(Problem { path: at.unwrap_or_else(|| path.to_owned()), tensor, block, message })
+        let Error {
+            message,
+            path: at,
+            tensor,
+            block,
+            ..
+        } = error;
+        Ok(Problem {
+            path: at.unwrap_or_else(|| path.to_owned()),
+            tensor,
+            block,
+            message,
+        })
     }
 }
 
@@ -60,10 +71,19 @@ impl Verification {
 pub(crate) fn verify_file(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -> Result<Verification> {
     let reader = match FileSource::open(path).and_then(Reader::open) {
         Ok(reader) => reader,
-        Err(error) => return Ok(Verification { problems: vec![Problem::of(error, path)?], ..Verification::default() }),
+        Err(error) => {
+            return Ok(Verification {
+                problems: vec![Problem::of(error, path)?],
+                ..Verification::default()
+            });
+        }
     };
     let header = reader.header();
-    let mut found = Verification { n_tensors: header.entries.len(), raw_bytes: header.raw_bytes(), ..Verification::default() };
+    let mut found = Verification {
+        n_tensors: header.entries.len(),
+        raw_bytes: header.raw_bytes(),
+        ..Verification::default()
+    };
     let mut note = |result: Result<()>| match result {
         Ok(()) => Ok(()),
         Err(error) => Problem::of(error, path).map(|problem| found.problems.push(problem)),
@@ -73,11 +93,20 @@ pub(crate) fn verify_file(path: &Path, fast: bool, threads: usize, progress: Pro
     let results = pool::run(threads, total, progress, |ticker| {
         Ok((0..header.entries.len())
             .into_par_iter()
-            .map(|tensor| if fast { reader.check_structure(tensor) } else { restore_tensor(&reader, tensor, ticker, |_, _| Ok(())) })
+            .map(|tensor| {
+                if fast {
+                    reader.check_structure(tensor)
+                } else {
+                    restore_tensor(&reader, tensor, ticker, |_, _| Ok(()))
+                }
+            })
             .collect::<Vec<Result<()>>>())
     })?;
     for result in results {
-        if let Err(Error { kind: Kind::Interrupted, .. }) = result {
+        if let Err(Error {
+            kind: Kind::Interrupted, ..
+        }) = result
+        {
             return Err(Error::interrupted());
         }
         note(result)?;

@@ -17,7 +17,11 @@ pub fn chunk_words(codec: Codec, layout: Layout, n_words: u64, row_words: usize)
         Codec::Context => (MAX_CHUNK_WORDS as usize).min(MAX_CHUNK_BYTES as usize / layout.word_bytes()),
         _ => CHUNK_WORDS.min(CHUNK_BYTES / layout.word_bytes()),
     };
-    let whole_rows = if (1..=most).contains(&row_words) { most / row_words * row_words } else { most };
+    let whole_rows = if (1..=most).contains(&row_words) {
+        most / row_words * row_words
+    } else {
+        most
+    };
     usize::try_from(n_words).map_or(whole_rows, |n| n.min(whole_rows))
 }
 
@@ -71,7 +75,11 @@ impl Index {
             chunks.push((at..body, body..end));
             at = end;
         }
-        (at == blob_bytes).then_some(Index { n_words, chunk_words, chunks })
+        (at == blob_bytes).then_some(Index {
+            n_words,
+            chunk_words,
+            chunks,
+        })
     }
 
     /// The words of a chunk.

@@ -1,9 +1,9 @@
 //! One chunk of a chunked codec, encoded and decoded, whole or in part.
 
+use super::context::{self, Matrix, Part};
 use super::planes::decode::Decoder as PlanesDecoder;
 use super::planes::encode::Plan;
 use super::planes::{self, Pools};
-use super::context::{self, Matrix, Part};
 use super::{Codec, Coded, Damage, Spare, framed, palette, row_delta, sparse, zstd};
 use crate::float::Layout;
 use crate::simd::Isa;
@@ -33,7 +33,13 @@ pub struct Encoding<'a> {
 impl<'a> Encoding<'a> {
     /// The plan for planes of `layout` with rows of `row_words`.
     pub(super) fn plan(&self, layout: Layout, row_words: usize) -> Plan<'a> {
-        Plan { pool: self.pools.of(layout), row_words, may_sort: self.may_sort, isa: self.isa, spare: self.spare }
+        Plan {
+            pool: self.pools.of(layout),
+            row_words,
+            may_sort: self.may_sort,
+            isa: self.isa,
+            spare: self.spare,
+        }
     }
 
     /// Encodes a chunk whose first word is number `first`. None if its words do not suit the codec: too many distinct ones for a palette,
@@ -116,9 +122,9 @@ impl<'a> Decoder<'a> {
             Decoder::Sparse(sparse) => sparse.decode(parts[0], range, out),
             Decoder::RowDelta(delta) => delta.decode(parts[0], range, out),
             Decoder::Zstd(frame, width) => frame.decode(parts[0], range, *width, out, |out| zstd::decode(parts[0], out)),
-            Decoder::Context(frame, layout, tensors) => {
-                frame.decode(parts[0], range, layout.word_bytes(), out, |out| context::decode(parts[0], *layout, tensors, out))
-            }
+            Decoder::Context(frame, layout, tensors) => frame.decode(parts[0], range, layout.word_bytes(), out, |out| {
+                context::decode(parts[0], *layout, tensors, out)
+            }),
         }
     }
 
@@ -137,7 +143,10 @@ impl<'a> Decoder<'a> {
 /// Decodes the words in `range` from the blocks that cover it.
 pub(super) fn decode_blocks(planes: &PlanesDecoder, parts: &[&[u8]], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
     let blocks: Vec<(usize, &[u8])> = planes.blocks_of(range).into_iter().zip(parts.iter().copied()).collect();
-    planes.decode(&blocks, range, out).map_err(|(block, message)| Damage { block: Some(block), message })
+    planes.decode(&blocks, range, out).map_err(|(block, message)| Damage {
+        block: Some(block),
+        message,
+    })
 }
 
 /// Decodes a whole chunk of planes from its body.

@@ -57,6 +57,16 @@ impl Matrix {
         }
     }
 
+    /// Kernels of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Words of a kernel.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
     fn row_words(&self) -> usize {
         self.columns.saturating_mul(self.positions)
     }

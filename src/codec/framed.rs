@@ -5,7 +5,10 @@ use std::ops::Range;
 
 /// A chunk with that body.
 pub fn coded(body: Vec<u8>) -> Coded {
-    Coded { head: seal(crc32fast::hash(&body).to_le_bytes().to_vec()), body }
+    Coded {
+        head: seal(crc32fast::hash(&body).to_le_bytes().to_vec()),
+        body,
+    }
 }
 
 /// A chunk whose head has been read.

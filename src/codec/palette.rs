@@ -55,9 +55,14 @@ pub fn encode(encoding: &Encoding<'_>, words: &[u8]) -> Option<Coded> {
         .collect();
     let coded = planes::encode(&encoding.plan(Layout::Byte, encoding.row_words), &indices);
     let mut head = vec![distinct.len().checked_sub(1)? as u8];
-    distinct.iter().for_each(|word| head.extend_from_slice(&word.to_le_bytes()[..width]));
+    distinct
+        .iter()
+        .for_each(|word| head.extend_from_slice(&word.to_le_bytes()[..width]));
     head.extend(coded.head);
-    Some(Coded { head: seal(head), body: coded.body })
+    Some(Coded {
+        head: seal(head),
+        body: coded.body,
+    })
 }
 
 /// A chunk whose head has been read.
@@ -81,7 +86,11 @@ impl<'a> Decoder<'a> {
         if !words.chunks_exact(width).is_sorted_by(|a, b| value(a) < value(b)) {
             return Err(HEAD_WRONG.into());
         }
-        Ok(Self { planes: PlanesDecoder::new(isa, pools.of(Layout::Byte), rest, n_words, body_bytes)?, words, width })
+        Ok(Self {
+            planes: PlanesDecoder::new(isa, pools.of(Layout::Byte), rest, n_words, body_bytes)?,
+            words,
+            width,
+        })
     }
 
     /// Decodes the words in `range` from the blocks that cover it.
@@ -89,7 +98,10 @@ impl<'a> Decoder<'a> {
         let mut indices = vec![0; range.len()];
         decode_blocks(&self.planes, parts, range, &mut indices)?;
         for (word, &index) in out.chunks_exact_mut(self.width).zip(&indices) {
-            let known = self.words.get(index as usize * self.width..).and_then(|words| words.get(..self.width));
+            let known = self
+                .words
+                .get(index as usize * self.width..)
+                .and_then(|words| words.get(..self.width));
             word.copy_from_slice(known.ok_or("an index lies beyond the palette")?);
         }
         Ok(())

@@ -16,7 +16,10 @@ pub fn encode(encoding: &Encoding<'_>, words: &[u8]) -> Coded {
     let mut head = Vec::new();
     put_varint(&mut head, row_words as u64);
     head.extend(coded.head);
-    Coded { head: seal(head), body: coded.body }
+    Coded {
+        head: seal(head),
+        body: coded.body,
+    }
 }
 
 /// The differences of monotone words to those of the row before, zigzag.
@@ -47,7 +50,11 @@ fn sign_extended(x: u64, bits: u32) -> i64 {
 /// Words whose order as two's complement integers is that of the numbers; its own inverse.
 fn monotone(layout: Layout, x: u64, bits: u32) -> u64 {
     let magnitude = u64::MAX >> (65 - bits);
-    if layout.has_sign() && x >> (bits - 1) & 1 != 0 { x ^ magnitude } else { x }
+    if layout.has_sign() && x >> (bits - 1) & 1 != 0 {
+        x ^ magnitude
+    } else {
+        x
+    }
 }
 
 /// A chunk whose head has been read.
@@ -63,9 +70,17 @@ impl<'a> Decoder<'a> {
     /// Parses a head.
     pub fn new(isa: Isa, layout: Layout, pools: &'a Pools, head: &[u8], n_words: usize, body_bytes: usize) -> Result<Self, Damage> {
         let mut rest = checked(head).ok_or(HEAD_CRC)?;
-        let row_words = take_varint(&mut rest).and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0).ok_or(HEAD_WRONG)?;
+        let row_words = take_varint(&mut rest)
+            .and_then(|n| usize::try_from(n).ok())
+            .filter(|&n| n > 0)
+            .ok_or(HEAD_WRONG)?;
         let planes = PlanesDecoder::new(isa, pools.of(layout.integer()), rest, n_words, body_bytes)?;
-        Ok(Self { planes, layout, row_words, n_words })
+        Ok(Self {
+            planes,
+            layout,
+            row_words,
+            n_words,
+        })
     }
 
     /// Decodes the words in `range` of the chunk.
@@ -77,7 +92,11 @@ impl<'a> Decoder<'a> {
         for i in 0..self.n_words {
             let zigzag = get(&words[i * width..][..width]);
             let d = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-            let before = if i < self.row_words { 0 } else { get(&words[(i - self.row_words) * width..][..width]) };
+            let before = if i < self.row_words {
+                0
+            } else {
+                get(&words[(i - self.row_words) * width..][..width])
+            };
             let sum = before.wrapping_add(d as u64);
             words[i * width..][..width].copy_from_slice(&sum.to_le_bytes()[..width]);
         }

@@ -47,7 +47,9 @@ pub enum Choice {
 
 /// Whether there are no words, or only one value of them.
 pub fn trivial(words: Words<'_>) -> Option<Choice> {
-    let Some(first) = words.bytes.get(..words.layout.word_bytes()) else { return Some(Choice::Empty) };
+    let Some(first) = words.bytes.get(..words.layout.word_bytes()) else {
+        return Some(Choice::Empty);
+    };
     let is_constant = words.bytes.len() % first.len() == 0 && words.bytes[first.len()..] == words.bytes[..words.bytes.len() - first.len()];
     is_constant.then(|| Choice::Constant(first.to_vec()))
 }
@@ -62,7 +64,13 @@ pub fn choose(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode
     let sample = sample(words);
     let mut sizes = sizes(words, &sample, candidates(words, &sample, mode), pools, mode, isa);
     if mode == Mode::Storage && is_float && !is_special(&sizes) {
-        sizes.insert(0, (size(words, &sample, Codec::Context, pools, mode, isa).unwrap_or(usize::MAX), Codec::Context));
+        sizes.insert(
+            0,
+            (
+                size(words, &sample, Codec::Context, pools, mode, isa).unwrap_or(usize::MAX),
+                Codec::Context,
+            ),
+        );
     }
     match sizes.into_iter().min_by_key(|(bytes, _)| *bytes) {
         Some((bytes, codec)) if bytes < sample.len() => Choice::Chunked(codec),
@@ -79,18 +87,35 @@ pub fn is_unusual(words: Words<'_>, isa: Isa) -> bool {
 
 /// Whether a codec other than planes is clearly smaller than they are.
 fn is_special(sizes: &[(usize, Codec)]) -> bool {
-    let planes = sizes.iter().find(|(_, codec)| *codec == Codec::Planes).map_or(usize::MAX, |(bytes, _)| *bytes);
-    sizes.iter().any(|(bytes, codec)| *codec != Codec::Sparse && bytes.saturating_mul(20) < planes.saturating_mul(19))
+    let planes = sizes
+        .iter()
+        .find(|(_, codec)| *codec == Codec::Planes)
+        .map_or(usize::MAX, |(bytes, _)| *bytes);
+    sizes
+        .iter()
+        .any(|(bytes, codec)| *codec != Codec::Sparse && bytes.saturating_mul(20) < planes.saturating_mul(19))
 }
 
 fn sizes(words: Words<'_>, sample: &[u8], candidates: Vec<Codec>, pools: &Pools, mode: Mode, isa: Isa) -> Vec<(usize, Codec)> {
-    candidates.into_iter().filter_map(|codec| Some((size(words, sample, codec, pools, mode, isa)?, codec))).collect()
+    candidates
+        .into_iter()
+        .filter_map(|codec| Some((size(words, sample, codec, pools, mode, isa)?, codec)))
+        .collect()
 }
 
 fn size(words: Words<'_>, sample: &[u8], codec: Codec, pools: &Pools, mode: Mode, isa: Isa) -> Option<usize> {
     let tensors = [(words.matrix, sample.len() / words.layout.word_bytes())];
     let (layout, row_words, spare) = (words.layout, words.row_words, Spare::default());
-    let encoding = Encoding { codec, layout, pools, row_words, tensors: &tensors, may_sort: mode.may_sort(), isa, spare: &spare };
+    let encoding = Encoding {
+        codec,
+        layout,
+        pools,
+        row_words,
+        tensors: &tensors,
+        may_sort: mode.may_sort(),
+        isa,
+        spare: &spare,
+    };
     encoding.encode(0, sample).map(|coded| coded.bytes())
 }
 

@@ -52,16 +52,33 @@ impl<'a> Decoder<'a> {
             let n_values = usize::try_from(take_varint(&mut rest)?).ok().filter(|&n| n <= n_words)?;
             let mask_head_bytes = usize::try_from(take_varint(&mut rest)?).ok()?;
             let mask_head = take(&mut rest, mask_head_bytes)?;
-            let mask_bytes = if n_values > 0 { usize::try_from(take_varint(&mut rest)?).ok()? } else { body_bytes };
+            let mask_bytes = if n_values > 0 {
+                usize::try_from(take_varint(&mut rest)?).ok()?
+            } else {
+                body_bytes
+            };
             (mask_bytes <= body_bytes && (n_values > 0 || rest.is_empty())).then_some((n_values, mask_head, mask_bytes, rest))
         };
         let (n_values, mask_head, mask_bytes, values_head) = parse().ok_or(HEAD_WRONG)?;
         let mask = PlanesDecoder::new(isa, pools.of(Layout::Byte), mask_head, n_words.div_ceil(8), mask_bytes)?;
         let values = match n_values {
             0 => None,
-            _ => Some(PlanesDecoder::new(isa, pools.of(layout), values_head, n_values, body_bytes - mask_bytes)?),
+            _ => Some(PlanesDecoder::new(
+                isa,
+                pools.of(layout),
+                values_head,
+                n_values,
+                body_bytes - mask_bytes,
+            )?),
         };
-        Ok(Self { mask, mask_bytes, values, n_values, n_words, width: layout.word_bytes() })
+        Ok(Self {
+            mask,
+            mask_bytes,
+            values,
+            n_values,
+            n_words,
+            width: layout.word_bytes(),
+        })
     }
 
     /// Number of blocks of mask and values.
@@ -75,15 +92,19 @@ impl<'a> Decoder<'a> {
         decode_all(&self.mask, &body[..self.mask_bytes], mask.len(), &mut mask)?;
         let mut values = vec![0; self.n_values * self.width];
         if let Some(planes) = &self.values {
-            decode_all(planes, &body[self.mask_bytes..], self.n_values, &mut values)
-                .map_err(|damage| Damage { block: damage.block.map(|block| block + self.mask.n_blocks()), ..damage })?;
+            decode_all(planes, &body[self.mask_bytes..], self.n_values, &mut values).map_err(|damage| Damage {
+                block: damage.block.map(|block| block + self.mask.n_blocks()),
+                ..damage
+            })?;
         }
         let is_set = |i: usize| mask[i / 8] >> (i % 8) & 1 != 0;
         let n_set: usize = mask.iter().map(|byte| byte.count_ones() as usize).sum();
         if n_set != self.n_values || (self.n_words..mask.len() * 8).any(is_set) {
             return Err("the mask does not fit the number of values".into());
         }
-        let mut values = values.chunks_exact(self.width).skip((0..range.start).filter(|&i| is_set(i)).count());
+        let mut values = values
+            .chunks_exact(self.width)
+            .skip((0..range.start).filter(|&i| is_set(i)).count());
         for (i, word) in range.clone().zip(out.chunks_exact_mut(self.width)) {
             match is_set(i) {
                 true => word.copy_from_slice(values.next().expect("as many values as bits are set")),

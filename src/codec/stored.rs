@@ -9,5 +9,7 @@ pub fn blob_bytes(raw_bytes: u64) -> Option<u64> {
 
 /// The checksums of whole spans of `raw` and of what is left.
 pub fn checksums(raw: &[u8]) -> Vec<u8> {
-    raw.chunks(STORED_SPAN_BYTES as usize).flat_map(|span| crc32fast::hash(span).to_le_bytes()).collect()
+    raw.chunks(STORED_SPAN_BYTES as usize)
+        .flat_map(|span| crc32fast::hash(span).to_le_bytes())
+        .collect()
 }

@@ -5,7 +5,8 @@ use crate::codec::{Codec, stored};
 use crate::digest::Md5;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{ALIGN, MAX_DIMS, MAX_HEADER_JSON_BYTES, MAX_PACK_WORDS, MAX_TABLES_BYTES};
+use crate::limits::{ALIGN, MAX_DIMS, MAX_HEADER_JSON_BYTES, MAX_ORDERED_WORDS, MAX_PACK_WORDS, MAX_TABLES_BYTES};
+use crate::order::{self, Order};
 use crate::safetensors::{self, Described};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -65,6 +66,8 @@ pub struct TensorRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tied_to: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<usize>,
@@ -89,9 +92,14 @@ impl Record {
         let json = if stored.starts_with(&ZSTD_MAGIC) {
             let wrong = |_| Error::format("the header is not a zstd frame");
             let mut frame = ::zstd::stream::read::Decoder::with_buffer(stored).map_err(wrong)?.single_frame();
-            (&mut frame).take(MAX_HEADER_JSON_BYTES + 1).read_to_end(&mut unpacked).map_err(wrong)?;
+            (&mut frame)
+                .take(MAX_HEADER_JSON_BYTES + 1)
+                .read_to_end(&mut unpacked)
+                .map_err(wrong)?;
             if unpacked.len() as u64 > MAX_HEADER_JSON_BYTES {
-                return Err(Error::format(format!("the header unpacks to more than {MAX_HEADER_JSON_BYTES} bytes")));
+                return Err(Error::format(format!(
+                    "the header unpacks to more than {MAX_HEADER_JSON_BYTES} bytes"
+                )));
             }
             if !frame.finish().is_empty() {
                 return Err(Error::format("bytes follow the header's zstd frame"));
@@ -150,6 +158,8 @@ pub struct Entry {
     pub codec: Codec,
     /// How it is stored.
     pub storage: Storage,
+    /// The order of its stored words.
+    pub order: Order,
 }
 
 impl Entry {
@@ -206,7 +216,11 @@ impl Header {
         }
         let tables = layout.place(record.tables)?;
         let mut claimed = vec![0; record.packs.len()];
-        let mut packs = record.packs.iter().map(|pack| parse_pack(pack, &mut layout)).collect::<Result<Vec<_>>>()?;
+        let mut packs = record
+            .packs
+            .iter()
+            .map(|pack| parse_pack(pack, &mut layout))
+            .collect::<Result<Vec<_>>>()?;
         let mut entries: Vec<Entry> = Vec::with_capacity(record.tensors.len());
         let mut names = HashSet::with_capacity(record.tensors.len());
         for tensor in &record.tensors {
@@ -224,14 +238,28 @@ impl Header {
             return Err(Error::format("the members of a pack do not add up to it"));
         }
         if layout.end != file_bytes {
-            let what = if layout.end > file_bytes { "truncated" } else { "longer than its header says" };
-            return Err(Error::format(format!("the file is {what}: {file_bytes} bytes instead of {}", layout.end)));
+            let what = if layout.end > file_bytes {
+                "truncated"
+            } else {
+                "longer than its header says"
+            };
+            return Err(Error::format(format!(
+                "the file is {what}: {file_bytes} bytes instead of {}",
+                layout.end
+            )));
         }
         let metadata = record.metadata;
         if metadata.iter().flatten().any(|(_, value)| !value.is_string()) {
             return Err(Error::format("a value of the metadata is not a string"));
         }
-        let described = || entries.iter().map(|e| Described { name: &e.name, dtype: e.dtype, shape: &e.shape, raw_bytes: e.raw_bytes });
+        let described = || {
+            entries.iter().map(|e| Described {
+                name: &e.name,
+                dtype: e.dtype,
+                shape: &e.shape,
+                raw_bytes: e.raw_bytes,
+            })
+        };
         let source_header = match record.source_header {
             None => safetensors::build_header(metadata.as_ref(), described()),
             Some(text) => {
@@ -240,7 +268,16 @@ impl Header {
             }
         };
         let (format, mode, gaps) = (record.format, record.mode, layout.gaps);
-        Ok(Header { format, mode, metadata, source_header, tables, packs, entries, gaps })
+        Ok(Header {
+            format,
+            mode,
+            metadata,
+            source_header,
+            tables,
+            packs,
+            entries,
+            gaps,
+        })
     }
 
     /// Bytes of the source file.
@@ -265,7 +302,10 @@ impl BlobLayout {
         if data_offset % ALIGN != 0 || data_offset < header_end {
             return Err(Error::format("the blobs begin inside the header, or out of line"));
         }
-        Ok(Self { end: data_offset, gaps: vec![header_end..data_offset] })
+        Ok(Self {
+            end: data_offset,
+            gaps: vec![header_end..data_offset],
+        })
     }
 
     fn place(&mut self, bytes: u64) -> Result<Range<u64>> {
@@ -296,7 +336,15 @@ fn parse_pack(record: &PackRecord, layout: &mut BlobLayout) -> Result<Pack> {
         return Err(Error::format("a pack is too large, or has a codec without a blob"));
     }
     check_stored(codec, record.bytes, record.words * dtype.layout().word_bytes() as u64)?;
-    Ok(Pack { dtype, n_words: record.words, blob: Blob { codec, range: layout.place(record.bytes)? }, members: Vec::new() })
+    Ok(Pack {
+        dtype,
+        n_words: record.words,
+        blob: Blob {
+            codec,
+            range: layout.place(record.bytes)?,
+        },
+        members: Vec::new(),
+    })
 }
 
 fn check_stored(codec: Codec, bytes: u64, raw_bytes: u64) -> Result<()> {
@@ -331,13 +379,19 @@ fn parse_tensor(
         Codec::Empty if raw_bytes == 0 => Storage::Empty,
         Codec::Empty => return Err(wrong("has words")),
         Codec::Constant => {
-            let word = record.value.as_deref().and_then(parse_hex).filter(|word| word.len() == dtype.layout().word_bytes());
+            let word = record
+                .value
+                .as_deref()
+                .and_then(parse_hex)
+                .filter(|word| word.len() == dtype.layout().word_bytes());
             Storage::Constant(word.ok_or_else(|| wrong("needs a value of one word"))?)
         }
         Codec::Tied => {
             let master = record.tied_to.and_then(|i| Some((i, before.get(i)?)));
             let is_same = |master: &Entry| master.dtype == dtype && master.raw_bytes == raw_bytes && master.codec != Codec::Tied;
-            let master = master.filter(|(_, master)| is_same(master)).ok_or_else(|| wrong("needs an earlier one of its kind"))?;
+            let master = master
+                .filter(|(_, master)| is_same(master))
+                .ok_or_else(|| wrong("needs an earlier one of its kind"))?;
             Storage::Tied(master.0)
         }
         Codec::Packed => {
@@ -353,16 +407,42 @@ fn parse_tensor(
         }
         _ => {
             check_stored(codec, record.bytes, raw_bytes)?;
-            Storage::Blob(Blob { codec, range: layout.place(record.bytes)? })
+            Storage::Blob(Blob {
+                codec,
+                range: layout.place(record.bytes)?,
+            })
         }
     };
-    Ok(Entry { name: record.name.clone(), dtype, shape: record.shape.clone(), raw_bytes, md5, codec, storage })
+    let order = match record.order.as_deref() {
+        None => Order::Natural,
+        Some(name) => {
+            let has_words = matches!(storage, Storage::Blob(_) | Storage::Packed { .. });
+            let sizes =
+                order::sizes(safetensors::matrix(dtype, &record.shape), n_words).filter(|_| has_words && n_words <= MAX_ORDERED_WORDS);
+            sizes
+                .and_then(|_| Order::from_name(name))
+                .ok_or_else(|| wrong("has an order that it cannot have"))?
+        }
+    };
+    Ok(Entry {
+        name: record.name.clone(),
+        dtype,
+        shape: record.shape.clone(),
+        raw_bytes,
+        md5,
+        codec,
+        storage,
+        order,
+    })
 }
 
 pub(crate) fn parse_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| (*byte as char).to_digit(16).filter(|_| !byte.is_ascii_uppercase());
     let digits = text.as_bytes().iter().map(digit).collect::<Option<Vec<u32>>>()?;
-    digits.len().is_multiple_of(2).then(|| digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
+    digits
+        .len()
+        .is_multiple_of(2)
+        .then(|| digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
 /// Bytes as lower-case hexadecimal digits.

@@ -12,6 +12,7 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Place, Result};
 use crate::float::Layout;
 use crate::limits::{KEPT_PACK_BYTES, MAX_HEADER_BYTES, STORED_SPAN_BYTES};
+use crate::order::{self, Order};
 use crate::safetensors;
 use crate::simd::Isa;
 use crate::source::ReadAt;
@@ -69,7 +70,11 @@ impl<S: ReadAt> Reader<S> {
         if file_bytes < PREFIX_BYTES {
             let mut start = vec![0; file_bytes as usize];
             source.read_at(&mut start, 0)?;
-            return Err(if start.is_empty() { Error::format("the file is empty") } else { too_short() });
+            return Err(if start.is_empty() {
+                Error::format("the file is empty")
+            } else {
+                too_short()
+            });
         }
         source.read_at(&mut prefix, 0)?;
         if prefix[..4] != *MAGIC {
@@ -85,7 +90,9 @@ impl<S: ReadAt> Reader<S> {
         }
         let header_bytes = u32::from_le_bytes([prefix[6], prefix[7], prefix[8], prefix[9]]) as u64;
         if header_bytes > MAX_HEADER_BYTES {
-            return Err(Error::format(format!("a header of {header_bytes} bytes is longer than {MAX_HEADER_BYTES}")));
+            return Err(Error::format(format!(
+                "a header of {header_bytes} bytes is longer than {MAX_HEADER_BYTES}"
+            )));
         }
         if PREFIX_BYTES + header_bytes + DIGEST_BYTES > file_bytes {
             return Err(Error::format("the file is truncated: it ends inside its header"));
@@ -103,7 +110,16 @@ impl<S: ReadAt> Reader<S> {
         let bytes_read = AtomicU64::new((start.len() + tables.len()) as u64);
         let indices = (0..header.entries.len() + header.packs.len()).map(|_| OnceLock::new()).collect();
         let packs = header.packs.iter().map(|_| Mutex::default()).collect();
-        Ok(Self { source, header, pools, isa, indices, packs, kept: Mutex::default(), bytes_read })
+        Ok(Self {
+            source,
+            header,
+            pools,
+            isa,
+            indices,
+            packs,
+            kept: Mutex::default(),
+            bytes_read,
+        })
     }
 
     /// What the file says of itself.
@@ -138,11 +154,14 @@ impl<S: ReadAt> Reader<S> {
         let (master, entry) = self.master(tensor);
         let n_words = entry.n_words();
         let step = match &entry.storage {
+            _ if entry.order != Order::Natural => n_words.max(1),
             Storage::Blob(blob) if blob.codec.is_chunked() => self.placed(tensor, self.index(master))?.chunk_words as u64,
             Storage::Blob(_) | Storage::Constant(_) => STORED_PART_BYTES / entry.dtype.layout().word_bytes() as u64,
             Storage::Empty | Storage::Packed { .. } | Storage::Tied(_) => n_words.max(1),
         };
-        Ok((0..n_words).step_by(step as usize).map(move |start| start..n_words.min(start + step)))
+        Ok((0..n_words)
+            .step_by(step as usize)
+            .map(move |start| start..n_words.min(start + step)))
     }
 
     /// The tensor whose words are stored for a tensor: itself, unless it is tied to another.
@@ -159,11 +178,30 @@ impl<S: ReadAt> Reader<S> {
     /// # Errors
     /// `Io`, or `Corrupt` if a block that covers them is damaged.
     pub fn read_words(&self, tensor: usize, range: Range<u64>, out: &mut [u8]) -> Result<()> {
-        let (master, entry) = self.master(tensor);
+        let (_, entry) = self.master(tensor);
         let width = entry.dtype.layout().word_bytes();
         assert!(range.end <= entry.n_words() && out.len() as u64 == (range.end - range.start) * width as u64);
         match &entry.storage {
             _ if out.is_empty() => Ok(()),
+            _ if entry.order != Order::Natural => {
+                let mut stored = vec![0; entry.raw_bytes as usize];
+                self.read_stored_words(tensor, 0..entry.n_words(), &mut stored)?;
+                let sizes = order::sizes(safetensors::matrix(entry.dtype, &entry.shape), entry.n_words());
+                let sizes = sizes.expect("the header has checked that the shape has them");
+                entry
+                    .order
+                    .restore(sizes, width, &stored, &(range.start as usize..range.end as usize), out);
+                Ok(())
+            }
+            _ => self.read_stored_words(tensor, range, out),
+        }
+    }
+
+    /// Decodes the words in `range` of a tensor's stored ones.
+    fn read_stored_words(&self, tensor: usize, range: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let (master, entry) = self.master(tensor);
+        let width = entry.dtype.layout().word_bytes();
+        match &entry.storage {
             Storage::Empty => Ok(()),
             Storage::Tied(_) => unreachable!("a tensor that others are tied to is not tied"),
             Storage::Constant(word) => {
@@ -264,7 +302,8 @@ impl<S: ReadAt> Reader<S> {
             return Err(damaged());
         }
         let start = self.read(blob.range.start..blob.range.start + 4)?;
-        let n_chunks = Index::n_chunks([start[0], start[1], start[2], start[3]], dtype.layout(), n_words, blob_bytes).ok_or_else(damaged)?;
+        let n_chunks =
+            Index::n_chunks([start[0], start[1], start[2], start[3]], dtype.layout(), n_words, blob_bytes).ok_or_else(damaged)?;
         let bytes = self.read(blob.range.start..blob.range.start + Index::bytes(n_chunks) as u64)?;
         let index = Index::parse(&bytes, n_words, blob_bytes).ok_or_else(damaged)?;
         Ok(self.indices[slot].get_or_init(|| Arc::new(index)).clone())
@@ -277,7 +316,11 @@ impl<S: ReadAt> Reader<S> {
         let head = self.read(blob.range.start + head.start..blob.range.start + head.end)?;
         let body = blob.range.start + body.start..blob.range.start + body.end;
         let (words, body_bytes) = (words.start as usize..words.end as usize, (body.end - body.start) as usize);
-        let tensors = if blob.codec == Codec::Context { self.matrices(slot) } else { Vec::new() };
+        let tensors = if blob.codec == Codec::Context {
+            self.matrices(slot)
+        } else {
+            Vec::new()
+        };
         let decoder = Decoder::new(self.isa, blob.codec, layout, &self.pools, &tensors, &head, words, body_bytes);
         let decoder = decoder.map_err(|damage| self.damage(slot, blob, layout, index, chunk, damage))?;
         Ok((decoder, body))
@@ -287,7 +330,9 @@ impl<S: ReadAt> Reader<S> {
     fn damage(&self, slot: usize, blob: &Blob, layout: Layout, index: &Index, chunk: usize, damage: Damage) -> Error {
         let error = Error::corrupt(damage.message);
         let Some(block) = damage.block else { return error };
-        let before = (0..chunk).map(|chunk| Ok(self.chunk(slot, blob, layout, index, chunk)?.0.n_blocks() as u64)).sum::<Result<u64>>();
+        let before = (0..chunk)
+            .map(|chunk| Ok(self.chunk(slot, blob, layout, index, chunk)?.0.n_blocks() as u64))
+            .sum::<Result<u64>>();
         error.at_block(before.unwrap_or(0) + block as u64)
     }
 
@@ -310,7 +355,10 @@ impl<S: ReadAt> Reader<S> {
             let needed: usize = parts.iter().map(|part| part.len()).sum();
             let result = if needed * 4 >= span.len() * 3 {
                 let bytes = self.read(body.start + span.start as u64..body.start + span.end as u64)?;
-                let parts: Vec<&[u8]> = parts.iter().map(|part| &bytes[part.start - span.start..part.end - span.start]).collect();
+                let parts: Vec<&[u8]> = parts
+                    .iter()
+                    .map(|part| &bytes[part.start - span.start..part.end - span.start])
+                    .collect();
                 decoder.decode(&parts, &within, out)
             } else {
                 let read = |part: &Range<usize>| self.read(body.start + part.start as u64..body.start + part.end as u64);
@@ -376,7 +424,11 @@ impl<S: ReadAt> Reader<S> {
         let of = |entry: &Entry| (safetensors::matrix(entry.dtype, &entry.shape), entry.n_words() as usize);
         match self.header.entries.get(slot) {
             Some(entry) => vec![of(entry)],
-            None => self.header.packs[slot - self.header.entries.len()].members.iter().map(|&i| of(&self.header.entries[i])).collect(),
+            None => self.header.packs[slot - self.header.entries.len()]
+                .members
+                .iter()
+                .map(|&i| of(&self.header.entries[i]))
+                .collect(),
         }
     }
 }

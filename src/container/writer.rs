@@ -27,7 +27,11 @@ impl<'a> Body<'a> {
     pub fn in_file(sink: &'a Sink, longest: &Record) -> Self {
         let json = serde_json::to_vec(longest).expect("strings and numbers always serialise");
         let data_offset = (PREFIX_BYTES + json.len() as u64 + DIGEST_BYTES).next_multiple_of(ALIGN);
-        Body::File { sink, data_offset, n_bytes: 0 }
+        Body::File {
+            sink,
+            data_offset,
+            n_bytes: 0,
+        }
     }
 
     /// Bytes so far.
@@ -51,7 +55,11 @@ impl<'a> Body<'a> {
     pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
         match self {
             Body::Memory(all) => all.extend_from_slice(bytes),
-            Body::File { sink, data_offset, n_bytes } => {
+            Body::File {
+                sink,
+                data_offset,
+                n_bytes,
+            } => {
                 sink.write_at(bytes, *data_offset + *n_bytes)?;
                 *n_bytes += bytes.len() as u64;
             }
@@ -78,7 +86,11 @@ impl<'a> Body<'a> {
     pub fn truncate(&mut self, end: u64) -> Result<()> {
         match self {
             Body::Memory(all) => all.truncate(end as usize),
-            Body::File { sink, data_offset, n_bytes } => {
+            Body::File {
+                sink,
+                data_offset,
+                n_bytes,
+            } => {
                 sink.set_len(*data_offset + end)?;
                 *n_bytes = end;
             }

@@ -3,9 +3,9 @@
 //! Each loop is written once, over runs of 32 words that a compiler turns into vectors, and compiled for each instruction set.
 #![allow(unsafe_code)]
 
-use super::layout::{Layout, key_of};
 #[cfg(test)]
 use super::layout::symbol_of;
+use super::layout::{Layout, key_of};
 use super::planes::{self, group_words, plane_bytes, widths};
 use crate::simd::Isa;
 #[cfg(target_arch = "x86_64")]
@@ -75,7 +75,11 @@ pub fn join(isa: Isa, layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]
 /// Replaces the key of word `at`.
 pub fn set_key(layout: Layout, words: &mut [u8], at: usize, key: u16) {
     let word = &mut words[at * layout.word_bytes()..][..layout.word_bytes()];
-    put_head(layout, word, key << layout.raw_bits() | head(layout, word) & ((1 << layout.raw_bits()) - 1));
+    put_head(
+        layout,
+        word,
+        key << layout.raw_bits() | head(layout, word) & ((1 << layout.raw_bits()) - 1),
+    );
 }
 
 /// The key of word `at`.
@@ -119,7 +123,9 @@ fn symbols_any(layout: Layout, base: u16, words: &[u8], out: &mut [u8]) -> bool 
             false
         }
         Layout::F16 => {
-            out.iter_mut().zip(words.as_chunks::<2>().0).for_each(|(s, w)| *s = (u16::from_le_bytes(*w) << 1 >> 8) as u8);
+            out.iter_mut()
+                .zip(words.as_chunks::<2>().0)
+                .for_each(|(s, w)| *s = (u16::from_le_bytes(*w) << 1 >> 8) as u8);
             false
         }
         Layout::Bf16 => windowed::<2>(6, base, words, out),
@@ -153,9 +159,18 @@ fn windowed<const W: usize>(raw_bits: u32, base: u16, words: &[u8], out: &mut [u
 #[inline(always)]
 fn low_bytes_any(layout: Layout, place: usize, words: &[u8], out: &mut [u8]) {
     match layout.word_bytes() {
-        2 => out.iter_mut().zip(words.as_chunks::<2>().0).for_each(|(byte, word)| *byte = (u16::from_le_bytes(*word) >> (8 * place)) as u8),
-        4 => out.iter_mut().zip(words.as_chunks::<4>().0).for_each(|(byte, word)| *byte = (u32::from_le_bytes(*word) >> (8 * place)) as u8),
-        _ => out.iter_mut().zip(words.as_chunks::<8>().0).for_each(|(byte, word)| *byte = (u64::from_le_bytes(*word) >> (8 * place)) as u8),
+        2 => out
+            .iter_mut()
+            .zip(words.as_chunks::<2>().0)
+            .for_each(|(byte, word)| *byte = (u16::from_le_bytes(*word) >> (8 * place)) as u8),
+        4 => out
+            .iter_mut()
+            .zip(words.as_chunks::<4>().0)
+            .for_each(|(byte, word)| *byte = (u32::from_le_bytes(*word) >> (8 * place)) as u8),
+        _ => out
+            .iter_mut()
+            .zip(words.as_chunks::<8>().0)
+            .for_each(|(byte, word)| *byte = (u64::from_le_bytes(*word) >> (8 * place)) as u8),
     }
 }
 
@@ -196,7 +211,12 @@ fn pack_planes<const W: usize, const R: u32>(words: &[u8], mut out: &mut [u8]) {
         let n_groups = words.len() / group_words(width);
         let (groups, last_fields) = fields.split_at(n_groups * group_words(width));
         let (bytes, last) = plane.split_at_mut(n_groups * RUN);
-        for (bytes, group) in bytes.as_chunks_mut::<RUN>().0.iter_mut().zip(groups.chunks_exact(group_words(width))) {
+        for (bytes, group) in bytes
+            .as_chunks_mut::<RUN>()
+            .0
+            .iter_mut()
+            .zip(groups.chunks_exact(group_words(width)))
+        {
             // Eight bytes at a time: what a shift brings from the next byte is masked off, and no field reaches into it.
             let mut packed = [0u64; RUN / 8];
             let mask = u64::MAX / 255 * mask as u64;
@@ -244,7 +264,11 @@ fn join_any(layout: Layout, base: u16, symbols: &[u8], planes: &[&[u8]], low: &[
 
 #[inline(always)]
 fn join_top<const W: usize>(symbols: &[u8], low: &[LowBytes<'_>], out: &mut [u8]) {
-    out.as_chunks_mut::<W>().0.iter_mut().zip(symbols).for_each(|(word, s)| word[W - 1] = *s);
+    out.as_chunks_mut::<W>()
+        .0
+        .iter_mut()
+        .zip(symbols)
+        .for_each(|(word, s)| word[W - 1] = *s);
     join_low::<W>(low, out);
 }
 
@@ -264,7 +288,13 @@ fn join_heads<const W: usize, const R: u32>(layout: Layout, base: u16, symbols: 
     let words = out.as_chunks_mut::<W>().0;
     let n = symbols.len();
     let mut rest = planes.iter();
-    let planes = [8, 4, 2, 1].map(|width| if R & width != 0 { rest.next().copied().unwrap_or_default() } else { &[] });
+    let planes = [8, 4, 2, 1].map(|width| {
+        if R & width != 0 {
+            rest.next().copied().unwrap_or_default()
+        } else {
+            &[]
+        }
+    });
     // Whole groups of the narrowest plane are whole groups of all.
     let narrowest = group_words(1 << R.trailing_zeros());
     let n_whole = n / narrowest * narrowest;
@@ -321,7 +351,11 @@ fn put_heads<const W: usize, const R: u32>(
     words: &mut [[u8; W]],
 ) {
     let heads = symbols.iter().zip(fields).map(|(&symbol, &field)| {
-        let key = if layout.is_windowed() { key_of(symbol, base) } else { symbol as u16 };
+        let key = if layout.is_windowed() {
+            key_of(symbol, base)
+        } else {
+            symbol as u16
+        };
         key << R | field as u16
     });
     let words = words.iter_mut().zip(heads);

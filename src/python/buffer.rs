@@ -30,7 +30,11 @@ impl Shared {
     /// Takes a buffer over.
     pub fn new(mut buffer: Buffer) -> Arc<Self> {
         let (data, n_bytes) = (buffer.as_mut_ptr(), buffer.len());
-        Arc::new(Self { _buffer: buffer, data, n_bytes })
+        Arc::new(Self {
+            _buffer: buffer,
+            data,
+            n_bytes,
+        })
     }
 
     /// Length in bytes.
@@ -91,7 +95,14 @@ fn element(dtype: Dtype, shape: &[u64]) -> (DLDataType, Vec<i64>) {
             (Code::kDLUInt, 8, 1)
         }
     };
-    (DLDataType { code: code as u8, bits, lanes }, shape)
+    (
+        DLDataType {
+            code: code as u8,
+            bits,
+            lanes,
+        },
+        shape,
+    )
 }
 
 const VERSIONED: &CStr = c"dltensor_versioned";
@@ -104,10 +115,17 @@ pub fn capsule<'py>(py: Python<'py>, shared: &Arc<Shared>, dtype: Dtype, shape: 
     for i in (1..shape.len()).rev() {
         strides[i - 1] = strides[i] * shape[i].max(1);
     }
-    let mut context = Box::new(Context { _shared: shared.clone(), shape: shape.into(), strides: strides.into() });
+    let mut context = Box::new(Context {
+        _shared: shared.clone(),
+        shape: shape.into(),
+        strides: strides.into(),
+    });
     let dl_tensor = DLTensor {
         data: shared.data.cast(),
-        device: DLDevice { device_type: DLDeviceType::kDLCPU, device_id: 0 },
+        device: DLDevice {
+            device_type: DLDeviceType::kDLCPU,
+            device_id: 0,
+        },
         ndim: context.shape.len() as i32,
         dtype,
         shape: context.shape.as_mut_ptr(),
@@ -119,12 +137,28 @@ pub fn capsule<'py>(py: Python<'py>, shared: &Arc<Shared>, dtype: Dtype, shape: 
     let (made, free): (*mut ffi::PyObject, Box<dyn FnOnce()>) = unsafe {
         if is_versioned {
             let version = DLPackVersion { major: 1, minor: 0 };
-            let managed = DLManagedTensorVersioned { version, manager_ctx, deleter: Some(delete_versioned), flags: 0, dl_tensor };
+            let managed = DLManagedTensorVersioned {
+                version,
+                manager_ctx,
+                deleter: Some(delete_versioned),
+                flags: 0,
+                dl_tensor,
+            };
             let managed = Box::into_raw(Box::new(managed));
-            (ffi::PyCapsule_New(managed.cast(), VERSIONED.as_ptr(), Some(drop_versioned)), Box::new(move || delete_versioned(managed)))
+            (
+                ffi::PyCapsule_New(managed.cast(), VERSIONED.as_ptr(), Some(drop_versioned)),
+                Box::new(move || delete_versioned(managed)),
+            )
         } else {
-            let managed = Box::into_raw(Box::new(DLManagedTensor { dl_tensor, manager_ctx, deleter: Some(delete_legacy) }));
-            (ffi::PyCapsule_New(managed.cast(), LEGACY.as_ptr(), Some(drop_legacy)), Box::new(move || delete_legacy(managed)))
+            let managed = Box::into_raw(Box::new(DLManagedTensor {
+                dl_tensor,
+                manager_ctx,
+                deleter: Some(delete_legacy),
+            }));
+            (
+                ffi::PyCapsule_New(managed.cast(), LEGACY.as_ptr(), Some(drop_legacy)),
+                Box::new(move || delete_legacy(managed)),
+            )
         }
     };
     if made.is_null() {

@@ -13,19 +13,47 @@ pyo3::create_exception!(
     PyException,
     "Base of the package's own errors. `path`, `tensor` and `block` say where, as far as known."
 );
-pyo3::create_exception!(bigsmall, FormatError, BigSmallError, "Not a .bs file, or one that contradicts itself.");
-pyo3::create_exception!(bigsmall, VersionError, FormatError, "A .bs file that another release is needed for.");
-pyo3::create_exception!(bigsmall, CorruptError, BigSmallError, "The data changed after it was written: a checksum or digest does not match.");
-pyo3::create_exception!(bigsmall, SourceError, BigSmallError, "The checkpoint to be compressed is not valid safetensors.");
+pyo3::create_exception!(
+    bigsmall,
+    FormatError,
+    BigSmallError,
+    "Not a .bs file, or one that contradicts itself."
+);
+pyo3::create_exception!(
+    bigsmall,
+    VersionError,
+    FormatError,
+    "A .bs file that another release is needed for."
+);
+pyo3::create_exception!(
+    bigsmall,
+    CorruptError,
+    BigSmallError,
+    "The data changed after it was written: a checksum or digest does not match."
+);
+pyo3::create_exception!(
+    bigsmall,
+    SourceError,
+    BigSmallError,
+    "The checkpoint to be compressed is not valid safetensors."
+);
 
 /// An exception type with two bases, which `create_exception` cannot make.
-fn two_bases<'py>(py: Python<'py>, cell: &'static PyOnceLock<Py<PyType>>, name: &str, base: &str, doc: &str) -> PyResult<&'py Bound<'py, PyType>> {
+fn two_bases<'py>(
+    py: Python<'py>,
+    cell: &'static PyOnceLock<Py<PyType>>,
+    name: &str,
+    base: &str,
+    doc: &str,
+) -> PyResult<&'py Bound<'py, PyType>> {
     let make = || -> PyResult<Py<PyType>> {
         let second = py.import("builtins")?.getattr(base)?;
         let namespace = pyo3::types::PyDict::new(py);
         namespace.set_item("__doc__", doc)?;
         namespace.set_item("__module__", "bigsmall")?;
-        let made = py.get_type::<PyType>().call1((name, (py.get_type::<BigSmallError>(), second), namespace))?;
+        let made = py
+            .get_type::<PyType>()
+            .call1((name, (py.get_type::<BigSmallError>(), second), namespace))?;
         Ok(made.cast_into::<PyType>()?.unbind())
     };
     Ok(cell.get_or_try_init(py, make)?.bind(py))

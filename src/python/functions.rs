@@ -12,7 +12,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 fn options(py: Python<'_>, mode: &str, force: bool, threads: usize) -> PyResult<Options> {
-    Ok(Options { mode: mode.parse().map_err(|error| to_py(py, error))?, force, threads })
+    Ok(Options {
+        mode: mode.parse().map_err(|error| to_py(py, error))?,
+        force,
+        threads,
+    })
 }
 
 fn summary_dict<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, PyDict>> {
@@ -53,7 +57,11 @@ pub fn decompress<'py>(
     threads: usize,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let options = Options { force, threads, ..Options::default() };
+    let options = Options {
+        force,
+        threads,
+        ..Options::default()
+    };
     let summary = PyProgress::new(progress).run(py, |progress| crate::decompress(&src, &dst, &options, progress))?;
     summary_dict(py, &summary)
 }
@@ -169,18 +177,33 @@ pub fn codec_speed<'py>(
 /// A whole safetensors file, in memory, to a whole `.bs` file, in memory.
 #[pyfunction]
 #[pyo3(signature = (data, *, mode="balanced", threads=0, isa=None))]
-pub fn compress_bytes<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, mode: &str, threads: usize, isa: Option<&str>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn compress_bytes<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyAny>,
+    mode: &str,
+    threads: usize,
+    isa: Option<&str>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = Bytes::of(data)?;
     let options = options(py, mode, false, threads)?;
-    let packed = py.detach(|| compress_bytes_with(bytes.as_slice(), &options, named(isa)?)).map_err(|error| to_py(py, error))?;
+    let packed = py
+        .detach(|| compress_bytes_with(bytes.as_slice(), &options, named(isa)?))
+        .map_err(|error| to_py(py, error))?;
     Ok(PyBytes::new(py, &packed))
 }
 
 /// The inverse of `compress_bytes`; every tensor's md5 is checked.
 #[pyfunction]
 #[pyo3(signature = (data, *, threads=0, isa=None))]
-pub fn decompress_bytes<'py>(py: Python<'py>, data: &Bound<'py, PyAny>, threads: usize, isa: Option<&str>) -> PyResult<Bound<'py, PyBytes>> {
+pub fn decompress_bytes<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyAny>,
+    threads: usize,
+    isa: Option<&str>,
+) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = Bytes::of(data)?;
-    let source = py.detach(|| decompress_bytes_with(bytes.as_slice(), threads, named(isa)?)).map_err(|error| to_py(py, error))?;
+    let source = py
+        .detach(|| decompress_bytes_with(bytes.as_slice(), threads, named(isa)?))
+        .map_err(|error| to_py(py, error))?;
     Ok(PyBytes::new(py, &source))
 }

@@ -23,7 +23,10 @@ impl Reader {
     #[new]
     fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
         let opened = py.detach(|| FileSource::open(&path).and_then(crate::Reader::open));
-        Ok(Self { reader: opened.map_err(|error| to_py(py, error))?, path })
+        Ok(Self {
+            reader: opened.map_err(|error| to_py(py, error))?,
+            path,
+        })
     }
 
     /// The file.
@@ -54,7 +57,9 @@ impl Reader {
     /// The safetensors metadata.
     #[getter]
     fn metadata<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyDict>>> {
-        let Some(metadata) = &self.reader.header().metadata else { return Ok(None) };
+        let Some(metadata) = &self.reader.header().metadata else {
+            return Ok(None);
+        };
         let dict = PyDict::new(py);
         for (key, value) in metadata {
             dict.set_item(key, value.as_str())?;
@@ -105,7 +110,8 @@ impl Reader {
                 Storage::Blob(blob) => (entry.codec, blob.range.end - blob.range.start, None),
                 Storage::Packed { pack, .. } => {
                     let pack = &header.packs[*pack];
-                    let share = (pack.blob.range.end - pack.blob.range.start) as u128 * entry.n_words() as u128 / pack.n_words.max(1) as u128;
+                    let share =
+                        (pack.blob.range.end - pack.blob.range.start) as u128 * entry.n_words() as u128 / pack.n_words.max(1) as u128;
                     (pack.blob.codec, share as u64, None)
                 }
                 Storage::Tied(master) => (entry.codec, 0, Some(&header.entries[*master].name)),
@@ -134,7 +140,10 @@ impl Reader {
         let read = || -> Result<Tensor> {
             let tensor = self.reader.find(name)?;
             let entry = &self.reader.header().entries[tensor];
-            let n_rows = *entry.shape.first().ok_or_else(|| Error::option("a 0-d tensor has no rows").at_tensor(name))?;
+            let n_rows = *entry
+                .shape
+                .first()
+                .ok_or_else(|| Error::option("a 0-d tensor has no rows").at_tensor(name))?;
             if start > stop || stop > n_rows {
                 return Err(Error::option(format!("rows {start} to {stop} are not within 0 to {n_rows}")).at_tensor(name));
             }
@@ -156,10 +165,20 @@ impl Reader {
 
     /// Several tensors, in the order asked for, decoded by several threads. A damaged one is returned as its error.
     #[pyo3(signature = (names=None, *, threads=0, progress=None))]
-    fn tensors<'py>(&self, py: Python<'py>, names: Option<Vec<String>>, threads: usize, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyList>> {
+    fn tensors<'py>(
+        &self,
+        py: Python<'py>,
+        names: Option<Vec<String>>,
+        threads: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyList>> {
         let tensors = match names {
             None => (0..self.reader.header().entries.len()).collect(),
-            Some(names) => names.iter().map(|name| self.reader.find(name)).collect::<Result<Vec<_>>>().map_err(|error| to_py(py, error))?,
+            Some(names) => names
+                .iter()
+                .map(|name| self.reader.find(name))
+                .collect::<Result<Vec<_>>>()
+                .map_err(|error| to_py(py, error))?,
         };
         let loaded = PyProgress::new(progress).run(py, |progress| crate::load(&self.reader, &tensors, threads, progress))?;
         let list = PyList::empty(py);

@@ -21,7 +21,11 @@ pub struct Tensor {
 impl Tensor {
     /// A tensor of the words in `buffer`.
     pub fn new(buffer: Buffer, dtype: Dtype, shape: Vec<u64>) -> Self {
-        Self { shared: Shared::new(buffer), dtype, shape }
+        Self {
+            shared: Shared::new(buffer),
+            dtype,
+            shape,
+        }
     }
 }
 
@@ -49,7 +53,10 @@ impl Tensor {
     }
 
     fn __len__(&self) -> PyResult<usize> {
-        self.shape.first().map(|&n| n as usize).ok_or_else(|| PyTypeError::new_err("len() of a 0-d tensor"))
+        self.shape
+            .first()
+            .map(|&n| n as usize)
+            .ok_or_else(|| PyTypeError::new_err("len() of a 0-d tensor"))
     }
 
     fn __repr__(&self) -> String {
@@ -77,7 +84,13 @@ impl Tensor {
         if copy == Some(true) {
             return Err(PyBufferError::new_err("no copies are made: copy what from_dlpack returns"));
         }
-        capsule(py, &self.shared, self.dtype, &self.shape, max_version.is_some_and(|version| version.0 >= 1))
+        capsule(
+            py,
+            &self.shared,
+            self.dtype,
+            &self.shape,
+            max_version.is_some_and(|version| version.0 >= 1),
+        )
     }
 
     unsafe fn __getbuffer__(slf: Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {

@@ -22,8 +22,13 @@ impl EncodeTable {
     /// f · 2^20 when they are divided, and k = 31 + ⌈log2 f⌉; only some f above 2^11 fail. For f = 1 the reciprocal 2^32 − 1 gives q = x − 1,
     /// which the bias makes good.
     pub fn new(table: &FreqTable) -> Box<EncodeTable> {
-        let mut entries =
-            Box::new(EncodeTable { freqs: *table.freqs(), starts: [0; 256], reciprocals: [0; 256], packed: [0; 256], is_exact: true });
+        let mut entries = Box::new(EncodeTable {
+            freqs: *table.freqs(),
+            starts: [0; 256],
+            reciprocals: [0; 256],
+            packed: [0; 256],
+            is_exact: true,
+        });
         let mut start = 0u32;
         for s in 0..256 {
             let f = table.freq(s as u8) as u64;

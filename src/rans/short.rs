@@ -25,7 +25,10 @@ pub fn encode(table: &FreqTable, symbols: &[u8], out: &mut Vec<u8>) {
 pub fn take_symbols(table: &FreqTable, bytes: &mut &[u8], symbols: &mut [u8]) -> Option<()> {
     let n_words = take_varint(bytes)?;
     let mut x = take_u32(bytes)?;
-    let mut words = take(bytes, usize::try_from(n_words.checked_mul(2)?).ok()?)?.as_chunks::<2>().0.iter();
+    let mut words = take(bytes, usize::try_from(n_words.checked_mul(2)?).ok()?)?
+        .as_chunks::<2>()
+        .0
+        .iter();
     let starts = starts(table);
     let mut slots = [0u8; SCALE as usize];
     for s in 0..256 {

@@ -65,7 +65,11 @@ impl FreqTable {
         let mut freqs = [0; 256];
         freqs[symbol as usize] = SCALE as u16 / 2;
         freqs[symbol as usize ^ 1] = SCALE as u16 / 2;
-        FreqTable { freqs, rest: symbol, mantissa: 0 }
+        FreqTable {
+            freqs,
+            rest: symbol,
+            mantissa: 0,
+        }
     }
 
     fn normalise(counts: &[u32; 256], mantissa: u8) -> Option<FreqTable> {
@@ -86,7 +90,11 @@ impl FreqTable {
         let mut freqs = [0u16; 256];
         for (f, &c) in freqs.iter_mut().zip(counts) {
             if kept(c) {
-                let exact = if is_small(c) { 1 } else { (c as u64 * budget + shared / 2) / shared };
+                let exact = if is_small(c) {
+                    1
+                } else {
+                    (c as u64 * budget + shared / 2) / shared
+                };
                 *f = round_to_mantissa(exact.max(1) as u32, mantissa) as u16;
             }
         }
@@ -95,7 +103,11 @@ impl FreqTable {
             let others: u32 = (0..256).filter(|&s| s != rest).map(|s| freqs[s] as u32).sum();
             if others < SCALE {
                 freqs[rest] = (SCALE - others) as u16;
-                return Some(FreqTable { freqs, rest: rest as u8, mantissa });
+                return Some(FreqTable {
+                    freqs,
+                    rest: rest as u8,
+                    mantissa,
+                });
             }
             let largest = (0..256).rev().filter(|&s| s != rest).max_by_key(|&s| freqs[s])?;
             freqs[largest] = round_down_to_mantissa(freqs[largest] as u32 - 1, mantissa) as u16;
@@ -130,7 +142,9 @@ impl FreqTable {
 
     /// Takes a stored table off the front of `bytes`.
     pub fn take(bytes: &mut &[u8]) -> Option<FreqTable> {
-        let [lo, span, rest, mantissa] = *super::bits::take(bytes, 4)? else { return None };
+        let [lo, span, rest, mantissa] = *super::bits::take(bytes, 4)? else {
+            return None;
+        };
         let (lo, hi, rest) = (lo as usize, lo as usize + span as usize, rest as usize);
         if hi > 255 || !(lo..=hi).contains(&rest) || mantissa > 13 {
             return None;
@@ -168,7 +182,11 @@ impl FreqTable {
             return None;
         }
         freqs[rest] = (SCALE - sum) as u16;
-        Some(FreqTable { freqs, rest: rest as u8, mantissa })
+        Some(FreqTable {
+            freqs,
+            rest: rest as u8,
+            mantissa,
+        })
     }
 }
 

@@ -24,8 +24,10 @@ pub struct Costs {
 impl Costs {
     /// Multiplies counts by code lengths.
     pub fn new(isa: Isa, units: &[Counts], tables: &[FreqTable]) -> Costs {
-        let lengths: Vec<Counts> =
-            tables.iter().map(|table| symbol_costs(table).map(|cost| (cost as u32 * BIT / ONE_BIT as u32) as i16)).collect();
+        let lengths: Vec<Counts> = tables
+            .iter()
+            .map(|table| symbol_costs(table).map(|cost| (cost as u32 * BIT / ONE_BIT as u32) as i16))
+            .collect();
         let mut costs = vec![0; units.len() * tables.len()];
         match isa.level() {
             // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
@@ -36,7 +38,10 @@ impl Costs {
             Level::Avx512 => unsafe { multiply_avx512(units, &lengths, &mut costs) },
             _ => multiply(units, &lengths, &mut costs),
         }
-        Costs { costs, n_tables: tables.len() }
+        Costs {
+            costs,
+            n_tables: tables.len(),
+        }
     }
 
     fn of_unit(&self, unit: usize) -> &[u32] {
@@ -72,7 +77,9 @@ impl Costs {
                 saved[best.1] += (second - best.0) as u64;
             }
             let n_open = is_open.iter().filter(|open| **open).count();
-            let Some(worst) = (0..self.n_tables).filter(|&t| is_open[t]).min_by_key(|&t| saved[t]) else { return classes };
+            let Some(worst) = (0..self.n_tables).filter(|&t| is_open[t]).min_by_key(|&t| saved[t]) else {
+                return classes;
+            };
             if n_open <= 1 || saved[worst] >= table_cost {
                 return classes;
             }
@@ -144,6 +151,15 @@ pub fn train(isa: Isa, units: &[Counts], max_tables: usize, least_saving: u64) -
     tables
 }
 
+/// What the units cost, their class numbers included, with up to `max_tables` tables made for them; in 1/512 bit, tables not counted.
+pub fn least_cost(isa: Isa, units: &[Counts], max_tables: usize) -> u64 {
+    let tables = train(isa, units, max_tables.min(units.len()), 0);
+    let costs = Costs::new(isa, units, &tables);
+    let number_cost = units.len() as u64 * (2 * tables.len().max(1) as u64 - 1).ilog2() as u64 * BIT as u64;
+    let cheapest = |unit| costs.of_unit(unit).iter().copied().min().unwrap_or(0) as u64;
+    (0..costs.n_units()).map(cheapest).sum::<u64>() + number_cost
+}
+
 /// A table for each class that has units enough for one; classes without one are left out.
 fn fit(units: &[Counts], classes: &[u8]) -> Vec<FreqTable> {
     let n_classes = classes.iter().max().map_or(0, |&class| class as usize + 1);
@@ -157,7 +173,10 @@ fn fit(units: &[Counts], classes: &[u8]) -> Vec<FreqTable> {
 /// A first guess: units ranked by their mean symbol, which stands for their scale, and cut into equal parts.
 fn by_mean(units: &[Counts], n_classes: usize) -> Vec<u8> {
     let mean = |unit: &Counts| {
-        let (n, sum) = unit.iter().enumerate().fold((0u64, 0u64), |(n, sum), (s, &c)| (n + c as u64, sum + s as u64 * c as u64));
+        let (n, sum) = unit
+            .iter()
+            .enumerate()
+            .fold((0u64, 0u64), |(n, sum), (s, &c)| (n + c as u64, sum + s as u64 * c as u64));
         sum * 1024 / n.max(1)
     };
     let mut order: Vec<(u64, usize)> = units.iter().enumerate().map(|(i, unit)| (mean(unit), i)).collect();

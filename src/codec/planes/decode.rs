@@ -41,7 +41,14 @@ impl<'a> Decoder<'a> {
             *end += block.bytes as usize;
             Some(*end)
         }));
-        Ok(Self { pool, isa, head, own, places, offsets })
+        Ok(Self {
+            pool,
+            isa,
+            head,
+            own,
+            places,
+            offsets,
+        })
     }
 
     /// Number of blocks.
@@ -57,7 +64,9 @@ impl<'a> Decoder<'a> {
     /// The blocks that hold any of the words in `range`.
     pub fn blocks_of(&self, range: &Range<usize>) -> Vec<usize> {
         let overlaps = |piece: &Piece| piece.start < range.end && piece.start + piece.len > range.start;
-        (0..self.n_blocks()).filter(|&block| self.places[block].1.iter().any(overlaps)).collect()
+        (0..self.n_blocks())
+            .filter(|&block| self.places[block].1.iter().any(overlaps))
+            .collect()
     }
 
     /// Decodes the given blocks into the parts of `out` that they cover. `out` holds the words in `range`.
@@ -99,11 +108,15 @@ impl<'a> Decoder<'a> {
         for start in (0..n_max).step_by(STEP_WORDS) {
             let symbols = if start == 0 { &mut *first_symbols } else { &mut *step_symbols };
             for rank in 0..n_streams {
-                let mut jobs = opened.iter_mut().zip(&mut symbols[rank * N..][..N]).zip(&blocks).filter_map(|((open, symbols), block)| {
-                    let n = open.n.saturating_sub(start).min(STEP_WORDS);
-                    let stream = open.streams[rank].as_mut()?;
-                    Some((self.table(self.places[block.0].0, rank), stream, &mut symbols[..n]))
-                });
+                let mut jobs = opened
+                    .iter_mut()
+                    .zip(&mut symbols[rank * N..][..N])
+                    .zip(&blocks)
+                    .filter_map(|((open, symbols), block)| {
+                        let n = open.n.saturating_sub(start).min(STEP_WORDS);
+                        let stream = open.streams[rank].as_mut()?;
+                        Some((self.table(self.places[block.0].0, rank), stream, &mut symbols[..n]))
+                    });
                 let is_whole = match (jobs.next(), jobs.next()) {
                     (Some((table_a, a, out_a)), Some((table_b, b, out_b))) => {
                         rans::decode_pair(self.isa, [table_a, table_b], [a, b], [out_a, out_b])
@@ -191,8 +204,10 @@ impl<'b> OpenBlock<'b> {
         }
         let has_raw_keys = class.key == Coding::Raw;
         let n_patches = if has_raw_keys { 0 } else { take_u32(&mut rest)? as usize };
-        let states: Vec<&[u8; STATES_BYTES]> =
-            n_words.iter().map(|_| take(&mut rest, STATES_BYTES)?.try_into().ok()).collect::<Option<_>>()?;
+        let states: Vec<&[u8; STATES_BYTES]> = n_words
+            .iter()
+            .map(|_| take(&mut rest, STATES_BYTES)?.try_into().ok())
+            .collect::<Option<_>>()?;
         let mut stored = states.into_iter().zip(n_words);
         let mut streams = Vec::new();
         for &is in &is_rans {
@@ -210,9 +225,22 @@ impl<'b> OpenBlock<'b> {
         let raw = take_filled(&mut rest, raw_bytes - seeded.map_or(0, |_| SEED_BYTES))?;
         let positions = take(&mut rest, n_patches.checked_mul(2)?)?.as_chunks::<2>().0;
         let keys = take(&mut rest, n_patches * 2)?.as_chunks::<2>().0;
-        let patches: Vec<_> = positions.iter().zip(keys).map(|(at, key)| (u16::from_le_bytes(*at), u16::from_le_bytes(*key))).collect();
-        let is_valid = patches.iter().all(|(at, key)| (*at as usize) < n && key >> layout.key_bits() == 0) && patches.is_sorted_by(|a, b| a.0 < b.0);
-        (rest.is_empty() && is_valid).then_some(Self { class, pieces, n, streams, seeded, raw, patches })
+        let patches: Vec<_> = positions
+            .iter()
+            .zip(keys)
+            .map(|(at, key)| (u16::from_le_bytes(*at), u16::from_le_bytes(*key)))
+            .collect();
+        let is_valid =
+            patches.iter().all(|(at, key)| (*at as usize) < n && key >> layout.key_bits() == 0) && patches.is_sorted_by(|a, b| a.0 < b.0);
+        (rest.is_empty() && is_valid).then_some(Self {
+            class,
+            pieces,
+            n,
+            streams,
+            seeded,
+            raw,
+            patches,
+        })
     }
 
     /// Bytes of the raw section, whose first ones are `seed` if the block has one.
@@ -241,7 +269,9 @@ impl<'b> OpenBlock<'b> {
     ) {
         let layout = pool.layout;
         let width = layout.word_bytes();
-        let Some(n) = self.n.checked_sub(start).map(|n| n.min(STEP_WORDS)).filter(|n| *n > 0) else { return };
+        let Some(n) = self.n.checked_sub(start).map(|n| n.min(STEP_WORDS)).filter(|n| *n > 0) else {
+            return;
+        };
         let mut at = 0;
         let mut part = |before: usize, n: usize, whole: usize| {
             at += whole;
@@ -249,7 +279,11 @@ impl<'b> OpenBlock<'b> {
         };
         let mut planes = [const { NOTHING }; MAX_PLANES];
         for (plane, width) in planes.iter_mut().zip(planes::widths(layout.raw_bits())) {
-            *plane = part(planes::plane_bytes(width, start), planes::plane_bytes(width, n), planes::plane_bytes(width, self.n));
+            *plane = part(
+                planes::plane_bytes(width, start),
+                planes::plane_bytes(width, n),
+                planes::plane_bytes(width, self.n),
+            );
         }
         let planes = planes.each_ref().map(|plane| &plane[..]);
         let planes = &planes[..planes::widths(layout.raw_bits()).count()];
@@ -281,10 +315,17 @@ impl<'b> OpenBlock<'b> {
             let (from, end) = (piece.from.max(start), (piece.from + piece.len).min(step.end));
             (from - start, piece.start + from - piece.from, end - from)
         });
-        let mut patches = self.patches.iter().map(|&(at, key)| (at as usize, key)).filter(|(at, _)| step.contains(at)).peekable();
+        let mut patches = self
+            .patches
+            .iter()
+            .map(|&(at, key)| (at as usize, key))
+            .filter(|(at, _)| step.contains(at))
+            .peekable();
         let mut join = |words: &mut [u8]| {
             float::join(isa, layout, pool.base, &symbols, planes, low, words);
-            patches.by_ref().for_each(|(at, key)| float::set_key(layout, words, at - start, key));
+            patches
+                .by_ref()
+                .for_each(|(at, key)| float::set_key(layout, words, at - start, key));
         };
         // Words that lie together in the output are joined there.
         let mut pieces = pieces.peekable();
@@ -310,5 +351,8 @@ impl<'b> OpenBlock<'b> {
 /// Takes `n` bytes and the zeros that fill them up to a multiple of four.
 fn take_filled<'a>(bytes: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     let part = take(bytes, n)?;
-    take(bytes, n.next_multiple_of(4) - n)?.iter().all(|byte| *byte == 0).then_some(part)
+    take(bytes, n.next_multiple_of(4) - n)?
+        .iter()
+        .all(|byte| *byte == 0)
+        .then_some(part)
 }

@@ -56,7 +56,13 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         blocks: Vec::new(),
     };
     // Placing needs the number of classes only.
-    head.classes = vec![Class { key: Coding::Raw, low: Vec::new() }; counts.len()];
+    head.classes = vec![
+        Class {
+            key: Coding::Raw,
+            low: Vec::new()
+        };
+        counts.len()
+    ];
     let places = head.places();
     head.classes = counts
         .iter()
@@ -64,19 +70,28 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         .map(|(class, (pooled, counts))| {
             let key = choose_key(pool, *pooled, counts, has_missed);
             let runs = places.iter().filter(|place| place.0 == class);
-            Class { key, low: choose_low(plan.isa, layout, words, runs.map(|place| &place.1[..])) }
+            Class {
+                key,
+                low: choose_low(plan.isa, layout, words, runs.map(|place| &place.1[..])),
+            }
         })
         .collect();
 
     let mut body = plan.spare.take(words.len());
-    let tables: Vec<Vec<Option<Box<EncodeTable>>>> =
-        head.classes.iter().map(|class| class.codings().map(|coding| table_of(coding, pool).map(EncodeTable::new)).collect()).collect();
+    let tables: Vec<Vec<Option<Box<EncodeTable>>>> = head
+        .classes
+        .iter()
+        .map(|class| class.codings().map(|coding| table_of(coding, pool).map(EncodeTable::new)).collect())
+        .collect();
     for pair in places.chunks(2) {
         for (block, (class, pieces)) in blocks.iter_mut().zip(pair) {
             block.prepare(plan, &head.classes[*class], words, &symbols, pieces, has_missed);
         }
         for rank in 0..=layout.low_bytes() {
-            let mut jobs = blocks.iter_mut().zip(pair).filter_map(|(block, (class, _))| block.job(tables[*class][rank].as_deref()?));
+            let mut jobs = blocks
+                .iter_mut()
+                .zip(pair)
+                .filter_map(|(block, (class, _))| block.job(tables[*class][rank].as_deref()?));
             match (jobs.next(), jobs.next()) {
                 (Some((table_a, symbols_a, a)), Some((table_b, symbols_b, b))) => {
                     rans::encode_pair(plan.isa, [table_a, table_b], [symbols_a, symbols_b], [a, b]);
@@ -88,11 +103,17 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         for (block, (class, _)) in blocks.iter_mut().zip(pair) {
             let start = body.len();
             block.finish(&head.classes[*class], &mut body);
-            head.blocks.push(BlockEntry { bytes: (body.len() - start) as u32, crc: crc32fast::hash(&body[start..]) });
+            head.blocks.push(BlockEntry {
+                bytes: (body.len() - start) as u32,
+                crc: crc32fast::hash(&body[start..]),
+            });
         }
     }
     SCRATCH.set(Some(Scratch { symbols, blocks }));
-    Coded { head: head.to_bytes(), body }
+    Coded {
+        head: head.to_bytes(),
+        body,
+    }
 }
 
 /// What encoding a chunk needs besides its result, kept by each thread for the next one: taking fresh pages costs as much as coding does.
@@ -141,7 +162,14 @@ fn sort(plan: &Plan<'_>, words: &[u8], symbols: &[u8], unit_words: usize) -> Sor
         .collect();
     let classes = (0..units.len()).map(|unit| numbers[index(unit)]).collect();
     let pooled = |i: usize| (!plan.pool.tables.is_empty()).then_some((i % n_tables) as u8);
-    (classes, counts.iter().enumerate().filter_map(|(i, counts)| counts.map(|counts| (pooled(i), counts))).collect())
+    (
+        classes,
+        counts
+            .iter()
+            .enumerate()
+            .filter_map(|(i, counts)| counts.map(|counts| (pooled(i), counts)))
+            .collect(),
+    )
 }
 
 /// The cheapest coding of a key stream.
@@ -205,7 +233,10 @@ fn choose_low<'a>(isa: Isa, layout: Layout, words: &[u8], places: impl Iterator<
                 return Coding::Constant(only);
             }
             match FreqTable::fit(&counts) {
-                Some((table, cost)) if cost + 2 * STREAM_COST < n * 8 * ONE_BIT && counts.iter().enumerate().all(|(s, &n)| n == 0 || table.freq(s as u8) > 0) => {
+                Some((table, cost))
+                    if cost + 2 * STREAM_COST < n * 8 * ONE_BIT
+                        && counts.iter().enumerate().all(|(s, &n)| n == 0 || table.freq(s as u8) > 0) =>
+                {
                     Coding::Own(table)
                 }
                 _ => Coding::Raw,
@@ -239,7 +270,9 @@ impl Block {
         let layout = plan.pool.layout;
         let width = layout.word_bytes();
         self.symbols.clear();
-        pieces.iter().for_each(|piece| self.symbols.extend_from_slice(&symbols[piece.start..][..piece.len]));
+        pieces
+            .iter()
+            .for_each(|piece| self.symbols.extend_from_slice(&symbols[piece.start..][..piece.len]));
         let n = self.symbols.len();
         let words_of = |piece: &Piece| &words[piece.start * width..][..piece.len * width];
         let words = match pieces {
@@ -250,7 +283,11 @@ impl Block {
                 Cow::Owned(gathered)
             }
         };
-        self.patches = if class.key == Coding::Raw { Vec::new() } else { self.patches(plan.pool, &class.key, has_missed, &words) };
+        self.patches = if class.key == Coding::Raw {
+            Vec::new()
+        } else {
+            self.patches(plan.pool, &class.key, has_missed, &words)
+        };
 
         self.raw.resize(planes::raw_bytes(layout.raw_bits(), n), 0);
         float::raw_planes(plan.isa, layout, &words, &mut self.raw);
@@ -308,7 +345,9 @@ impl Block {
     fn finish(&self, class: &Class, out: &mut Vec<u8>) {
         let encoders = &self.encoders[..self.n_streams];
         let start = out.len();
-        encoders.iter().for_each(|encoder| out.extend((encoder.finish().1.len() as u32).to_le_bytes()));
+        encoders
+            .iter()
+            .for_each(|encoder| out.extend((encoder.finish().1.len() as u32).to_le_bytes()));
         if class.key != Coding::Raw {
             out.extend((self.patches.len() as u32).to_le_bytes());
         }
@@ -348,7 +387,11 @@ impl Block {
                     continue;
                 }
                 let key = float::key(layout, words, at);
-                let shown = if layout.is_windowed() { layout::key_of(*symbol, base) } else { *symbol as u16 };
+                let shown = if layout.is_windowed() {
+                    layout::key_of(*symbol, base)
+                } else {
+                    *symbol as u16
+                };
                 if shown != key || !is_coded[*symbol as usize] {
                     patches.push((at as u16, key));
                     *symbol = filler;

@@ -134,7 +134,9 @@ impl Head {
     /// Parses the head of a chunk of `n_words` words whose blocks take `body_bytes`. The error says what is wrong with it.
     pub fn parse(bytes: &[u8], pool: &Pool, n_words: usize, body_bytes: usize) -> Result<Head, &'static str> {
         let mut rest = checked(bytes).ok_or("the chunk's head does not match its checksum")?;
-        Self::take(&mut rest, pool, n_words, body_bytes).filter(|_| rest.is_empty()).ok_or("the chunk's head contradicts itself")
+        Self::take(&mut rest, pool, n_words, body_bytes)
+            .filter(|_| rest.is_empty())
+            .ok_or("the chunk's head contradicts itself")
     }
 
     fn take(rest: &mut &[u8], pool: &Pool, n_words: usize, body_bytes: usize) -> Option<Head> {
@@ -172,10 +174,19 @@ impl Head {
             for _ in 0..words.div_ceil(BLOCK_WORDS) {
                 let bytes = u32::try_from(take_varint(rest)?.checked_mul(4)?).ok()?;
                 sum += bytes as u64;
-                blocks.push(BlockEntry { bytes, crc: take_u32(rest)? });
+                blocks.push(BlockEntry {
+                    bytes,
+                    crc: take_u32(rest)?,
+                });
             }
         }
-        (sum == body_bytes as u64).then_some(Head { n_words, classes, unit_words, unit_classes, blocks })
+        (sum == body_bytes as u64).then_some(Head {
+            n_words,
+            classes,
+            unit_words,
+            unit_classes,
+            blocks,
+        })
     }
 
     /// The class of each block, and where its words lie in the chunk.
@@ -208,10 +219,12 @@ impl Head {
     fn units_of(&self, class: usize) -> impl Iterator<Item = (usize, usize)> {
         let is_single = self.classes.len() == 1;
         let n_units = if is_single { self.n_words.min(1) } else { self.unit_classes.len() };
-        (0..n_units).filter(move |&unit| is_single || self.unit_classes[unit] as usize == class).map(|unit| {
-            let start = unit * self.unit_words;
-            (start, self.unit_words.min(self.n_words - start))
-        })
+        (0..n_units)
+            .filter(move |&unit| is_single || self.unit_classes[unit] as usize == class)
+            .map(|unit| {
+                let start = unit * self.unit_words;
+                (start, self.unit_words.min(self.n_words - start))
+            })
     }
 }
 

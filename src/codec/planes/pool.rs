@@ -1,9 +1,9 @@
 //! Frequency tables that all tensors of a file share.
 
+use crate::codec::checked;
 use crate::float::Layout;
 use crate::limits::MAX_POOL_TABLES;
 use crate::rans::FreqTable;
-use crate::codec::checked;
 use crate::rans::bits::{take, take_u8};
 use crate::rans::decode::DecodeTable;
 use std::sync::OnceLock;
@@ -31,7 +31,12 @@ impl Pool {
     pub fn new(layout: Layout, base: u16, tables: Vec<FreqTable>) -> Self {
         assert!(tables.len() <= MAX_POOL_TABLES && base <= layout.max_base());
         let slots = tables.iter().map(|_| OnceLock::new()).collect();
-        Self { layout, base, tables, slots }
+        Self {
+            layout,
+            base,
+            tables,
+            slots,
+        }
     }
 
     /// The decoding table of table `index`, made when first asked for.
@@ -90,7 +95,9 @@ impl Pools {
         for _ in 0..take_u8(&mut rest)? {
             let layout = Layout::from_id(take_u8(&mut rest)?)?;
             let base = u16::from_le_bytes(take(&mut rest, 2)?.try_into().ok()?);
-            let tables = (0..take_u8(&mut rest)?).map(|_| FreqTable::take(&mut rest)).collect::<Option<Vec<_>>>()?;
+            let tables = (0..take_u8(&mut rest)?)
+                .map(|_| FreqTable::take(&mut rest))
+                .collect::<Option<Vec<_>>>()?;
             if base > layout.max_base() || before >= Some(layout) {
                 return None;
             }

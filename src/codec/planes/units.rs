@@ -3,7 +3,7 @@
 use crate::float::Layout;
 
 /// Words that a unit has at least, so that its class costs little, where rows are shorter.
-const MIN_UNIT_WORDS: usize = 192;
+const MIN_UNIT_WORDS: usize = 128;
 /// Words that a unit has at most, so that its counts fit 15 bits.
 const MAX_UNIT_WORDS: usize = 1 << 14;
 /// Words of a unit where rows are longer than that, or there are none.

@@ -43,10 +43,19 @@ unsafe fn step(x: __m256i, table: &DecodeTable, words: *const u8) -> (__m256i, _
     let low = _mm256_cmpeq_epi32(_mm256_srli_epi32::<16>(y), _mm256_setzero_si256());
     let mask = _mm256_movemask_ps(_mm256_castsi256_ps(low)) as usize;
     // SAFETY: the caller's promise; the mask has eight bits.
-    let (near, order) = unsafe { (_mm256_cvtepu16_epi32(_mm_loadu_si128(words.cast())), _mm256_loadu_si256(EXPAND[mask].as_ptr().cast())) };
+    let (near, order) = unsafe {
+        (
+            _mm256_cvtepu16_epi32(_mm_loadu_si128(words.cast())),
+            _mm256_loadu_si256(EXPAND[mask].as_ptr().cast()),
+        )
+    };
     let word = _mm256_permutevar8x32_epi32(near, order);
     let refilled = _mm256_or_si256(_mm256_slli_epi32::<16>(y), word);
-    (_mm256_blendv_epi8(y, refilled, low), _mm256_srli_epi32::<24>(entry), mask.count_ones() as usize)
+    (
+        _mm256_blendv_epi8(y, refilled, low),
+        _mm256_srli_epi32::<24>(entry),
+        mask.count_ones() as usize,
+    )
 }
 
 /// See [`super::decode`].

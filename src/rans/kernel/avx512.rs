@@ -42,7 +42,12 @@ pub fn decode<const N: usize>(tables: [&DecodeTable; N], streams: [&mut Stream<'
     let mut is_long = true;
     for k in 0..N {
         // SAFETY: 32 states are two registers.
-        x[k] = unsafe { [_mm512_loadu_si512(streams[k].states.as_ptr().cast()), _mm512_loadu_si512(streams[k].states.as_ptr().add(16).cast())] };
+        x[k] = unsafe {
+            [
+                _mm512_loadu_si512(streams[k].states.as_ptr().cast()),
+                _mm512_loadu_si512(streams[k].states.as_ptr().add(16).cast()),
+            ]
+        };
         is_long &= streams[k].words.len() >= 2 * REACH;
         last[k] = streams[k].words.len().saturating_sub(2 * REACH);
     }
@@ -111,7 +116,12 @@ pub fn encode<const N: usize>(tables: [&EncodeTable; N], symbols: [&[u8]; N], en
     let mut x = [[_mm512_setzero_si512(); 2]; N];
     for k in 0..N {
         // SAFETY: 32 states are two registers.
-        x[k] = unsafe { [_mm512_loadu_si512(encoders[k].states.as_ptr().cast()), _mm512_loadu_si512(encoders[k].states.as_ptr().add(16).cast())] };
+        x[k] = unsafe {
+            [
+                _mm512_loadu_si512(encoders[k].states.as_ptr().cast()),
+                _mm512_loadu_si512(encoders[k].states.as_ptr().add(16).cast()),
+            ]
+        };
     }
     for step in (0..n_steps).rev() {
         for half in [1, 0] {

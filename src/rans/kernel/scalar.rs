@@ -18,7 +18,9 @@ pub fn decode(table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) 
     let mut n_done = 0;
     for out in symbols.chunks_exact_mut(LANES) {
         // While words for a whole step remain, no single symbol needs a check.
-        let Some((near, _)) = stream.words.split_first_chunk::<{ 2 * LANES }>() else { break };
+        let Some((near, _)) = stream.words.split_first_chunk::<{ 2 * LANES }>() else {
+            break;
+        };
         let mut taken = 0usize;
         for (x, symbol) in stream.states.iter_mut().zip(out) {
             let (y, entry) = step(table, *x);
@@ -41,7 +43,9 @@ pub(super) fn decode_checked(table: &DecodeTable, stream: &mut Stream<'_>, symbo
         for (x, symbol) in stream.states.iter_mut().zip(chunk) {
             let (mut y, entry) = step(table, *x);
             if y < STATE_MIN {
-                let Some((word, rest)) = stream.words.split_first_chunk::<2>() else { return false };
+                let Some((word, rest)) = stream.words.split_first_chunk::<2>() else {
+                    return false;
+                };
                 stream.words = rest;
                 y = y << 16 | u16::from_le_bytes(*word) as u32;
             }
