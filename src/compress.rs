@@ -419,13 +419,16 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
     Ok(record)
 }
 
+/// Where a blob begins, the sizes of its chunks' heads and bodies, and the checksums of its stored spans.
+type OpenBlob = (u64, Vec<(u32, u32)>, Vec<u8>);
+
 /// Writes the parts of blobs, in order.
 struct BlobWriter<'b, 'a> {
     body: &'b mut Body<'a>,
     /// Codec and length of each blob that is whole.
     written: Vec<(Codec, u64)>,
     /// Where the blob begins that is not, and what its parts have told.
-    open: Option<(u64, Vec<(u32, u32)>, Vec<u8>)>,
+    open: Option<OpenBlob>,
 }
 
 impl BlobWriter<'_, '_> {

@@ -59,7 +59,7 @@ pub fn matrix(dtype: Dtype, shape: &[u64]) -> Matrix {
 /// Words that share the first index of a tensor of `n_words`; 0 for fewer than two dimensions.
 pub fn row_words(shape: &[u64], n_words: usize) -> usize {
     match shape {
-        [rows, _, ..] if *rows > 0 && n_words as u64 % rows == 0 => n_words / *rows as usize,
+        [rows, _, ..] if *rows > 0 && (n_words as u64).is_multiple_of(*rows) => n_words / *rows as usize,
         _ => 0,
     }
 }
@@ -129,8 +129,11 @@ fn in_data_order(tensor: &SourceTensor) -> (usize, usize) {
     (tensor.range.start, tensor.range.end)
 }
 
-/// The tensors of a header, in its order.
-fn parse_header(header: &[u8]) -> std::result::Result<(Option<Map<String, Value>>, Vec<SourceTensor>), String> {
+/// The metadata of a header, and its tensors in its order.
+type Parsed = (Option<Map<String, Value>>, Vec<SourceTensor>);
+
+/// Parses a header.
+fn parse_header(header: &[u8]) -> std::result::Result<Parsed, String> {
     #[derive(serde::Deserialize)]
     struct Info {
         dtype: String,

@@ -32,7 +32,7 @@ pub struct CodecSpeed {
 pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa: Isa, repeat: usize) -> Result<CodecSpeed> {
     let layout = dtype.layout();
     let width = layout.word_bytes();
-    if bytes.is_empty() || bytes.len() % width != 0 {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(width) {
         return Err(Error::option(format!("{} bytes are no words of {}", bytes.len(), dtype.name())));
     }
     let n_words = bytes.len() / width;

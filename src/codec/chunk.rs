@@ -110,7 +110,7 @@ impl<'a> Decoder<'a> {
         match self {
             Decoder::Planes(planes) => blocks(planes),
             Decoder::Palette(palette) => blocks(&palette.planes),
-            _ => vec![0..body_bytes],
+            _ => std::iter::once(0..body_bytes).collect(),
         }
     }
 

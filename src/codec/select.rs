@@ -50,7 +50,8 @@ pub fn trivial(words: Words<'_>) -> Option<Choice> {
     let Some(first) = words.bytes.get(..words.layout.word_bytes()) else {
         return Some(Choice::Empty);
     };
-    let is_constant = words.bytes.len() % first.len() == 0 && words.bytes[first.len()..] == words.bytes[..words.bytes.len() - first.len()];
+    let is_constant =
+        words.bytes.len().is_multiple_of(first.len()) && words.bytes[first.len()..] == words.bytes[..words.bytes.len() - first.len()];
     is_constant.then(|| Choice::Constant(first.to_vec()))
 }
 

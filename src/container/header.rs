@@ -299,12 +299,12 @@ struct BlobLayout {
 
 impl BlobLayout {
     fn new(header_end: u64, data_offset: u64) -> Result<Self> {
-        if data_offset % ALIGN != 0 || data_offset < header_end {
+        if !data_offset.is_multiple_of(ALIGN) || data_offset < header_end {
             return Err(Error::format("the blobs begin inside the header, or out of line"));
         }
         Ok(Self {
             end: data_offset,
-            gaps: vec![header_end..data_offset],
+            gaps: std::iter::once(header_end..data_offset).collect(),
         })
     }
 

@@ -398,10 +398,10 @@ mod tests {
                 let planes: Vec<&[u8]> = widths(layout.raw_bits()).map(|width| rest.split_off(..plane_bytes(width, n)).unwrap()).collect();
                 join(isa, layout, base, &seen, &planes, &low, &mut back);
                 let mut any_missed = false;
-                for i in 0..n {
+                for (i, &seen) in seen.iter().enumerate() {
                     let key = key(layout, &words, i);
                     let symbol = if layout.is_windowed() { symbol_of(key, base) } else { Some(key as u8) };
-                    prop_assert_eq!(seen[i], symbol.unwrap_or(0));
+                    prop_assert_eq!(seen, symbol.unwrap_or(0));
                     if symbol.is_none() {
                         set_key(layout, &mut back, i, key);
                         any_missed = true;

@@ -10,7 +10,7 @@ pub struct BitWriter {
 impl BitWriter {
     /// Appends one bit.
     pub fn bit(&mut self, bit: bool) {
-        if self.n_bits % 8 == 0 {
+        if self.n_bits.is_multiple_of(8) {
             self.bytes.push(0);
         }
         if bit {

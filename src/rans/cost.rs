@@ -15,7 +15,7 @@ fn log2_fixed(x: u32) -> u32 {
     let mut y = (x as u64) << (31 - integer); // in [2^31, 2^32), a number in [1, 2)
     let mut fraction = 0;
     for _ in 0..10 {
-        y = y * y >> 31;
+        y = (y * y) >> 31;
         fraction <<= 1;
         if y >= 1 << 32 {
             fraction |= 1;

@@ -95,7 +95,7 @@ mod tests {
                     x ^= x >> 7;
                     x ^= x << 17;
                     let zeros = (x >> 32).leading_zeros().saturating_sub(32).min(skew) as u8;
-                    ((x as u32 & 0xFFFF) * alphabet >> 16) as u8 >> zeros
+                    (((x as u32 & 0xFFFF) * alphabet) >> 16) as u8 >> zeros
                 })
                 .collect()
         })

@@ -14,7 +14,7 @@ pub fn encode(table: &FreqTable, symbols: &[u8], out: &mut Vec<u8>) {
             words.push(x as u16);
             x >>= 16;
         }
-        x = (x / f << SCALE_BITS) + x % f + starts[s as usize];
+        x = ((x / f) << SCALE_BITS) + x % f + starts[s as usize];
     }
     put_varint(out, words.len() as u64);
     out.extend(x.to_le_bytes());

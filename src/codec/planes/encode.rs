@@ -87,6 +87,7 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         for (block, (class, pieces)) in blocks.iter_mut().zip(pair) {
             block.prepare(plan, &head.classes[*class], words, &symbols, pieces, has_missed);
         }
+        #[allow(clippy::needless_range_loop, reason = "ranks count the streams of several classes")]
         for rank in 0..=layout.low_bytes() {
             let mut jobs = blocks
                 .iter_mut()
@@ -182,10 +183,10 @@ fn choose_key(pool: &Pool, pooled: Option<u8>, counts: &[u32; 256], has_missed: 
         let table = &pool.tables[index as usize];
         (cost::total(counts, &cost::symbol_costs(table)), Coding::Pooled(index))
     });
-    if let Some((table, cost)) = FreqTable::fit(counts) {
-        if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-            best = Some((cost, Coding::Own(table)));
-        }
+    if let Some((table, cost)) = FreqTable::fit(counts)
+        && best.as_ref().is_none_or(|(least, _)| cost < *least)
+    {
+        best = Some((cost, Coding::Own(table)));
     }
     match best {
         Some((cost, _)) if allows_raw_keys(pool.layout) && cost + STREAM_COST > n * 8 * ONE_BIT => Coding::Raw,

@@ -10,6 +10,7 @@ use crate::rans::short;
 
 /// How one stream of the blocks of a class is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "there are a few of them for millions of words")]
 pub enum Coding {
     /// As it is.
     Raw,

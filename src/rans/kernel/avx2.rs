@@ -78,8 +78,8 @@ pub fn decode(table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) 
             }
             let mut s = [_mm256_setzero_si256(); 4];
             for k in 0..4 {
-                // SAFETY: `at` was at most `last` before this step, and the registers before this one took at most 16 bytes each of 64.
                 let n;
+                // SAFETY: `at` was at most `last` before this step, and the registers before this one took at most 16 bytes each of 64.
                 (x[k], s[k], n) = unsafe { step(x[k], table, stream.words.as_ptr().add(at)) };
                 at += 2 * n;
             }

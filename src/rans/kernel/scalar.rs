@@ -24,7 +24,7 @@ pub fn decode(table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) 
         let mut taken = 0usize;
         for (x, symbol) in stream.states.iter_mut().zip(out) {
             let (y, entry) = step(table, *x);
-            let at = 2 * taken & (2 * LANES - 2);
+            let at = (2 * taken) & (2 * LANES - 2);
             let word = u16::from_le_bytes([near[at], near[at + 1]]) as u32;
             let is_low = y < STATE_MIN;
             *x = if is_low { y << 16 | word } else { y };
@@ -68,7 +68,7 @@ pub fn encode(table: &EncodeTable, symbols: &[u8], encoder: &mut Encoder) {
                 words[*at] = *x as u16;
                 *x >>= 16;
             }
-            *x = (*x / f << SCALE_BITS) + *x % f + table.starts[symbol as usize] as u32;
+            *x = ((*x / f) << SCALE_BITS) + *x % f + table.starts[symbol as usize] as u32;
         }
     }
 }
