@@ -17,6 +17,7 @@ PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src python -type f -not -name '*.so' -not -path '*/__pycache__/*')
 PYTHON_CODE := python tests tests_py tools $(wildcard bench)
@@ -79,7 +80,7 @@ test-python: $(STAMPS)/wheel $(STAMPS)/models  ## Run the tests of the Python pa
 .PHONY: determinism
 determinism: $(STAMPS)/wheel $(STAMPS)/models  ## Check that two builds write the same bytes, on every instruction set and on one and two threads
 	cargo build --locked --lib --features python
-	$(PYTHON) tools/check_determinism.py target/debug/libbigsmall.so
+	$(PYTHON) tools/check_determinism.py $(TARGET)/debug/libbigsmall.so
 
 .PHONY: aarch64
 aarch64:  ## Run the tests for 64-bit ARM under an emulator (--install first: tools/test_aarch64.sh --install)
