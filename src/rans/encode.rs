@@ -8,9 +8,8 @@ use super::{FreqTable, LANES, SCALE, SCALE_BITS, SEED_BYTES, STATE_MIN, STATES_B
 pub struct EncodeTable {
     pub(super) freqs: [u16; 256],
     pub(super) starts: [u16; 256],
-    pub(super) reciprocals: [u32; 256],
-    /// Bias (16 bits), frequency (12), shift (4), highest bits first.
-    pub(super) packed: [u32; 256],
+    /// Reciprocal (32 bits), bias (16), frequency (12), shift (4), highest bits first.
+    pub(super) entries: [u64; 256],
     /// Whether `q` is the quotient for every state and symbol.
     pub(super) is_exact: bool,
 }
@@ -22,31 +21,28 @@ impl EncodeTable {
     /// f · 2^20 when they are divided, and k = 31 + ⌈log2 f⌉; only some f above 2^11 fail. For f = 1 the reciprocal 2^32 − 1 gives q = x − 1,
     /// which the bias makes good.
     pub fn new(table: &FreqTable) -> Box<EncodeTable> {
-        let mut entries = Box::new(EncodeTable {
+        let mut made = Box::new(EncodeTable {
             freqs: *table.freqs(),
             starts: [0; 256],
-            reciprocals: [0; 256],
-            packed: [0; 256],
+            entries: [0; 256],
             is_exact: true,
         });
-        let mut start = 0u32;
+        let mut start = 0u64;
         for s in 0..256 {
             let f = table.freq(s as u8) as u64;
-            entries.starts[s] = start as u16;
+            made.starts[s] = start as u16;
             if f == 1 {
-                entries.reciprocals[s] = u32::MAX;
-                entries.packed[s] = (start + SCALE - 1) << 16 | 1 << 4;
+                made.entries[s] = (u32::MAX as u64) << 32 | (start + SCALE as u64 - 1) << 16 | 1 << 4;
             } else if f > 1 {
-                let shift = f.next_power_of_two().trailing_zeros();
+                let shift = f.next_power_of_two().trailing_zeros() as u64;
                 let k = 31 + shift;
                 let m = (1u64 << k).div_ceil(f);
-                entries.is_exact &= (m * f - (1 << k)) * (f << (32 - SCALE_BITS)) <= 1 << k;
-                entries.reciprocals[s] = m as u32;
-                entries.packed[s] = start << 16 | (f as u32) << 4 | (shift - 1);
+                made.is_exact &= (m * f - (1 << k)) * (f << (32 - SCALE_BITS)) <= 1 << k;
+                made.entries[s] = m << 32 | start << 16 | f << 4 | (shift - 1);
             }
-            start += f as u32;
+            start += f;
         }
-        entries
+        made
     }
 }
 

@@ -4,13 +4,15 @@
 pub fn count(symbols: &[u8], counts: &mut [u32; 256]) {
     // Four tables, so that a run of equal symbols does not wait for its own increments.
     let mut parts = [[0u32; 256]; 4];
-    let mut quads = symbols.chunks_exact(4);
-    for quad in &mut quads {
-        for (part, &s) in parts.iter_mut().zip(quad) {
-            part[s as usize] += 1;
+    let (eights, rest) = symbols.as_chunks::<8>();
+    for eight in eights {
+        // One load for eight symbols.
+        let eight = u64::from_le_bytes(*eight);
+        for i in 0..8 {
+            parts[i % 4][(eight >> (8 * i) & 0xFF) as usize] += 1;
         }
     }
-    for &s in quads.remainder() {
+    for &s in rest {
         counts[s as usize] += 1;
     }
     for part in &parts {

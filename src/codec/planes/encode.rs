@@ -41,7 +41,8 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
     let has_missed = float::symbols(plan.isa, layout, pool.base, words, &mut symbols);
 
     let unit_words = units::unit_words(plan.row_words);
-    let sorted = (plan.may_sort && n_words > unit_words).then(|| sort(plan, words, &symbols, unit_words));
+    let has_kinds = pool.tables.len() > 1 || units::n_precisions(layout) > 1;
+    let sorted = (plan.may_sort && has_kinds && n_words > unit_words).then(|| sort(plan, words, &symbols, unit_words));
     let (numbers, counts) = sorted.filter(|(_, counts)| counts.len() <= MAX_CLASSES).unwrap_or_else(|| {
         let mut counts = [0; 256];
         histogram::count(&symbols, &mut counts);

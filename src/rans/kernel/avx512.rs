@@ -111,6 +111,8 @@ pub fn encode<const N: usize>(tables: [&EncodeTable; N], symbols: [&[u8]; N], en
     let low12 = _mm512_set1_epi32((SCALE - 1) as i32);
     let low4 = _mm512_set1_epi32(15);
     let scale = _mm512_set1_epi32(SCALE as i32);
+    let even_words = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd_words = _mm512_add_epi32(even_words, _mm512_set1_epi32(1));
     let mut at: [usize; N] = std::array::from_fn(|k| encoders[k].at);
     let words: [*mut u16; N] = std::array::from_fn(|k| encoders[k].words.as_mut_ptr());
     let mut x = [[_mm512_setzero_si512(); 2]; N];
@@ -130,8 +132,12 @@ pub fn encode<const N: usize>(tables: [&EncodeTable; N], symbols: [&[u8]; N], en
                 // and the assertion above leaves sixteen more below.
                 unsafe {
                     let s = _mm512_cvtepu8_epi32(_mm_loadu_si128(symbols[k].as_ptr().add(step * LANES + 16 * half).cast()));
-                    let packed = _mm512_i32gather_epi32::<4>(s, tables[k].packed.as_ptr().cast());
-                    let reciprocal = _mm512_i32gather_epi32::<4>(s, tables[k].reciprocals.as_ptr().cast());
+                    // Gathers cost by the element: two of eight wide entries rather than two of sixteen halves.
+                    let entries = tables[k].entries.as_ptr().cast();
+                    let below = _mm512_i32gather_epi64::<8>(_mm512_castsi512_si256(s), entries);
+                    let above = _mm512_i32gather_epi64::<8>(_mm512_extracti64x4_epi64::<1>(s), entries);
+                    let packed = _mm512_permutex2var_epi32(below, even_words, above);
+                    let reciprocal = _mm512_permutex2var_epi32(below, odd_words, above);
                     let freq = _mm512_and_si512(_mm512_srli_epi32::<4>(packed), low12);
                     let y = x[k][half];
                     let high = _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<20>(y), freq);

@@ -26,8 +26,9 @@ pub fn decode(table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) 
             let (y, entry) = step(table, *x);
             let at = (2 * taken) & (2 * LANES - 2);
             let word = u16::from_le_bytes([near[at], near[at + 1]]) as u32;
-            let is_low = y < STATE_MIN;
-            *x = if is_low { y << 16 | word } else { y };
+            // Without a branch: whether a state takes a word is as good as random.
+            let is_low = (y < STATE_MIN) as u32;
+            *x = y << (16 * is_low) | word & is_low.wrapping_neg();
             taken += is_low as usize;
             *symbol = (entry >> 24) as u8;
         }
