@@ -267,7 +267,7 @@ fn train(layout: Layout, members: &[Words<'_>], mode: Mode, isa: Isa) -> Pool {
         })
         .collect();
     // What a table saves on the sample must be a noticeable part of it, or the units are of one kind.
-    let least = n_words.min(TRAINING_WORDS) as u64 * ONE_BIT / 500;
+    let least = n_words.min(TRAINING_WORDS) as u64 * ONE_BIT / 300;
     Pool::new(layout, base, assign::train(isa, &counts, max_tables, least))
 }
 
