@@ -6,6 +6,12 @@ use super::{FreqTable, LANES, SCALE, SEED_BYTES, STATE_MIN, STATES_BYTES};
 #[repr(align(64))]
 pub struct DecodeTable(pub(super) [u32; SCALE as usize]);
 
+impl std::fmt::Debug for DecodeTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DecodeTable")
+    }
+}
+
 impl DecodeTable {
     /// Spreads a frequency table over its slots.
     pub fn new(table: &FreqTable) -> Box<DecodeTable> {

@@ -20,12 +20,6 @@ pub struct Pool {
     slots: Vec<OnceLock<Box<DecodeTable>>>,
 }
 
-impl std::fmt::Debug for DecodeTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("DecodeTable")
-    }
-}
-
 impl Pool {
     /// A pool of the given tables.
     pub fn new(layout: Layout, base: u16, tables: Vec<FreqTable>) -> Self {
