@@ -1,14 +1,18 @@
 """Small generated checkpoints of the kinds that the format has a form for. A tensor is `(dtype, shape, bytes)`."""
 
+import itertools
 import json
+import math
 import random
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from bs_streams import BITS, LAYOUT_OF
+from bs_layouts import BITS, LAYOUT_OF
 
 Tensor = tuple[str, list[int], bytes]
 Tensors = dict[str, Tensor]
+
+FLOAT_CODE = {"BF16": "f", "F16": "e", "F32": "f", "C64": "f", "F64": "d"}  # of module struct; BF16 by way of F32
 
 
 def source_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -27,13 +31,21 @@ def seeded(*key: object) -> random.Random:
     return random.Random(repr(key))
 
 
+def floats(dtype: str, values: Sequence[float]) -> bytes:
+    if dtype == "BF16":
+        return high_halves(floats("F32", values))
+    return struct.pack(f"<{len(values)}{FLOAT_CODE[dtype]}", *values)
+
+
+def high_halves(f32: bytes) -> bytes:
+    return b"".join(f32[i + 2 : i + 4] for i in range(0, len(f32), 4))
+
+
 def normal(dtype: str, count: int, scale: float = 0.02, seed: int = 0) -> bytes:
     """`count` words of normally distributed values; of random bits where the dtype has none."""
     rng = seeded(dtype, count, scale, seed)
-    if dtype == "BF16":
-        return b"".join(struct.pack("<f", rng.gauss(0, scale))[2:] for _ in range(count))
-    if code := {"F16": "e", "F32": "f", "C64": "f", "F64": "d"}.get(dtype):
-        return struct.pack(f"<{count}{code}", *(rng.gauss(0, scale) for _ in range(count)))
+    if dtype in FLOAT_CODE:
+        return floats(dtype, [rng.gauss(0, scale) for _ in range(count)])
     if dtype == "BOOL":
         return bytes(rng.choice([0, 1, 1, 1]) for _ in range(count))
     if LAYOUT_OF[dtype] == LAYOUT_OF["F8_E5M2"]:
@@ -54,10 +66,6 @@ def palette(dtype: str, count: int, distinct: int) -> bytes:
 
 def sequential(dtype: str, count: int) -> bytes:
     return b"".join((1000 + i).to_bytes(LAYOUT_OF[dtype].size, "little") for i in range(count))
-
-
-def high_halves(f32: bytes) -> bytes:
-    return b"".join(f32[i + 2 : i + 4] for i in range(0, len(f32), 4))
 
 
 def smooth_rows(rows: int, columns: int) -> bytes:
@@ -125,6 +133,45 @@ def position_embeddings() -> Tensors:
     return {"f32": ("F32", [64, 64], f32), "bf16": ("BF16", [64, 64], high_halves(f32))}
 
 
+def kernels() -> Tensors:
+    """Convolutions: waves and noise, with some words that are zero, infinite, subnormal or not a number."""
+    rng, out = seeded("kernels"), {}
+    shapes = [
+        ("F16", [12, 8, 3, 3]),
+        ("BF16", [20, 4, 7]),
+        ("BF16", [6, 1, 9]),
+        ("F16", [4, 3, 300]),
+        ("BF16", [700, 4, 2]),
+        ("F32", [3, 2, 33, 33]),
+        ("C64", [16, 16, 8]),
+        ("C64", []),
+        ("F64", [32, 16, 8]),
+    ]
+    for i, (dtype, shape) in enumerate(shapes):
+        count = math.prod(shape) * (2 if dtype == "C64" else 1)
+        values = [0.1 * math.sin(j) + rng.gauss(0, 0.02) for j in range(count)]
+        for j in rng.sample(range(count), count // 40):
+            values[j] = rng.choice([0.0, -0.0, math.inf, math.nan, 1e-7, -6e4])
+        out[f"{i}.weight"] = (dtype, shape, floats(dtype, values))
+    return out
+
+
+def kernels_of_different_scale() -> Tensors:
+    """For each order of words, a tensor whose scale differs by what runs slowest there."""
+    out: Tensors = {}
+    for order, sizes in {"iok": (48, 12, 9), "koi": (4, 128, 9), "kio": (128, 4, 9)}.items():
+        places = itertools.product(*map(range, sizes))
+        scales = [2.0 ** ({"iok": i, "koi": 4 * k + o, "kio": 4 * k + i}[order] % 7 - 8) for o, i, k in places]
+        out[order] = ("BF16", list(sizes), b"".join(normal("BF16", 1, scale, seed) for seed, scale in enumerate(scales)))
+    return out
+
+
+def large_and_pruned() -> Tensors:
+    """A tensor of which a chunk of `context` is so large that it gets tables, most of it zeros for the sake of a short test."""
+    rows = {row: normal("BF16", 4096, seed=row) for row in (0, 1, 40, 1024)}
+    return {"weight": ("BF16", [1025, 4096], b"".join(rows.get(row, bytes(8192)) for row in range(1025)))}
+
+
 def text() -> Tensors:
     return {"tokens": ("U8", [8000], " ".join(str(i * i) for i in range(2000)).encode()[:8000])}
 
@@ -149,6 +196,8 @@ CHECKPOINTS: dict[str, Callable[[], Tensors]] = {
     "random integers": lambda: by_dtype(normal, "I8 U16 I32 U64", 2000),
     "sequential integers": lambda: by_dtype(sequential, "I16 I32 U32 I64", 512),
     "position embeddings": position_embeddings,
+    "kernels": kernels,
+    "kernels of different scale": kernels_of_different_scale,
     "two blocks": lambda: by_dtype(normal, "BF16", 70_000),
     "text": text,
 }

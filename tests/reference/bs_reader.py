@@ -2,21 +2,25 @@
 
     python bs_reader.py FILE.bs [OUT.safetensors]
 
-lists the tensors of FILE.bs, or restores the safetensors file. This file follows `container.md`, `bs_streams.py` follows `streams.md`.
-They are meant to be read beside the pages and are slow: a second for some hundred thousand words. Needs Python 3.14, or an older one
-with the `zstandard` package.
+lists the tensors of FILE.bs, or restores the safetensors file. This file follows `container.md`, those that it imports follow
+`streams.md`. They are meant to be read beside the pages and are slow: a second for some hundred thousand words, for ten thousand of
+`context`. Needs Python 3.14, or an older one with the `zstandard` package.
 """
 
 import hashlib
+import itertools
 import json
-import math
 import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bs_streams import BITS, LAYOUT_OF, Cursor, Data, FormatError, check, decode_blob, read_pools, unzstd
+from bs_chunks import decode_blob
+from bs_context import rows
+from bs_cursor import Cursor, Data, FormatError, check, unzstd
+from bs_layouts import BITS, LAYOUT_OF
+from bs_streams import read_pools
 
 T = TypeVar("T")
 Entry = dict[str, Any]
@@ -45,13 +49,15 @@ def read_header(file: Cursor) -> Entry:
     version = file.u16()
     check(version == 16, f"version {version} is not 16")
     size = file.u32()
-    check(size <= 100_000_000, "a header over 100 MB")
+    check(size <= 100_000_000, "a header of more than 100,000,000 bytes")
     stored = file.take(size)
     check(file.take(16) == hashlib.md5(file.data[: 10 + size]).digest(), "the header's MD5 differs")
     header: Entry = parse_json(unzstd(stored, 1 << 28) if bytes(stored[:4]) == b"\x28\xb5\x2f\xfd" else stored)
     data_offset = field(header, "data_offset", int)
     check(data_offset % 64 == 0 and data_offset >= file.at, "data_offset cannot be")
     file.zeros(data_offset - file.at)
+    field(header, "format", str)
+    field(header, "mode", str)
     return header
 
 
@@ -59,10 +65,35 @@ def byte_size(tensor: Entry) -> int:
     """Bytes of a tensor's data in the source file."""
     dtype, shape = field(tensor, "dtype", str), field(tensor, "shape", list)
     check(dtype in BITS, f"the dtype {dtype!r} is not known")
-    check(all(type(d) is int and d >= 0 for d in shape), "a shape that cannot be")
-    bits = math.prod(shape) * BITS[dtype]
-    check(bits % 8 == 0 and bits < 1 << 63, "a tensor of a size that cannot be")
+    check(len(shape) <= 64 and all(type(d) is int and d >= 0 for d in shape), "a shape that cannot be")
+    bits = 1
+    for factor in [*shape, BITS[dtype]]:
+        bits *= factor
+        check(bits < 1 << 64, "a tensor of a size that cannot be")
+    check(bits % 8 == 0, "a tensor of a size that cannot be")
     return bits // 8
+
+
+def n_words(tensor: Entry) -> int:
+    return byte_size(tensor) // LAYOUT_OF[tensor["dtype"]].size
+
+
+def in_source_order(tensor: Entry, stored: bytes) -> bytes:
+    """The words of a tensor, from what its blob or pack has of them."""
+    if "order" not in tensor:
+        return stored
+    order, words, size = field(tensor, "order", str), n_words(tensor), LAYOUT_OF[tensor["dtype"]].size
+    check(order in ("iok", "koi", "kio") and words <= 1 << 22, "an order that cannot be")
+    if not words:
+        return stored
+    columns, positions = rows(tensor["dtype"], tensor["shape"])
+    lengths = {"o": words // (columns * positions), "i": columns, "k": positions}
+    strides = {"o": columns * positions, "i": positions, "k": 1}
+    offsets = ([i * strides[axis] for i in range(lengths[axis])] for axis in order)
+    out = bytearray(len(stored))
+    for at, place in enumerate(map(sum, itertools.product(*offsets))):
+        out[place * size : (place + 1) * size] = stored[at * size : (at + 1) * size]
+    return bytes(out)
 
 
 class BsFile:
@@ -72,30 +103,36 @@ class BsFile:
         file = Cursor(content)
         header = read_header(file)
         self.tensors, self.packs = field(header, "tensors", list), field(header, "packs", list, [])
-        self.pools = read_pools(take_blob(file, field(header, "tables", int, 0)))
+        self.source_header = source_header(header)
+        tables = field(header, "tables", int, 0)
+        check(tables <= 9 << 18, "tables of more than 9 · 2^18 bytes")
+        self.pools = read_pools(take_blob(file, tables))
         pack_blobs = [take_blob(file, field(pack, "bytes", int)) for pack in self.packs]
         blobs = [take_blob(file, field(tensor, "bytes", int, 0)) for tensor in self.tensors]
         file.end()
-        self.packed = [self.decode_pack(pack, blob) for pack, blob in zip(self.packs, pack_blobs, strict=True)]
+        self.packed = [self.decode_pack(index, blob) for index, blob in enumerate(pack_blobs)]
         self.data: list[bytes] = []
         for tensor, blob in zip(self.tensors, blobs, strict=True):
             try:
                 self.data.append(self.decode_tensor(tensor, blob))
             except FormatError as error:
                 raise FormatError(f"tensor {tensor.get('name')!r}: {error}") from None
-        for words in self.packed:
-            words.end()
-        self.source_header = source_header(header)
 
-    def decode_pack(self, pack: Entry, blob: Data) -> Cursor:
-        dtype = field(pack, "dtype", str)
+    def decode_pack(self, index: int, blob: Data) -> Cursor:
+        pack = self.packs[index]
+        dtype, words, codec = field(pack, "dtype", str), field(pack, "words", int), field(pack, "codec", str)
         check(dtype in LAYOUT_OF, f"the dtype {dtype!r} is not known")
-        return Cursor(decode_blob(field(pack, "codec", str), blob, field(pack, "words", int), LAYOUT_OF[dtype], self.pools))
+        check(words <= 1 << 22, "a pack of more than 2^22 words")
+        members = [tensor for tensor in self.tensors if tensor.get("codec") == "packed" and field(tensor, "pack", int) == index]
+        check(all(tensor["dtype"] == dtype for tensor in members), "a pack of several dtypes")
+        check(sum(map(n_words, members)) == words, "members that do not add up to their pack")
+        return Cursor(decode_blob(codec, blob, words, LAYOUT_OF[dtype], self.pools, [(t["dtype"], t["shape"]) for t in members]))
 
     def decode_tensor(self, tensor: Entry, blob: Data) -> bytes:
         size, codec = byte_size(tensor), field(tensor, "codec", str)
         dtype, layout = tensor["dtype"], LAYOUT_OF[tensor["dtype"]]
         check(not blob or codec not in ("empty", "constant", "tied", "packed"), f"a blob for the codec {codec!r}")
+        check("order" not in tensor or codec not in ("empty", "constant", "tied"), f"an order for the codec {codec!r}")
         if codec == "empty":
             data = b""
         elif codec == "constant":
@@ -109,10 +146,10 @@ class BsFile:
             data = self.data[index]
         elif codec == "packed":
             index = field(tensor, "pack", int)
-            check(index < len(self.packs) and self.packs[index]["dtype"] == dtype, "in a pack that cannot be")
-            data = bytes(self.packed[index].take(size))
+            check(index < len(self.packs), "in a pack that is not there")
+            data = in_source_order(tensor, bytes(self.packed[index].take(size)))
         else:
-            data = decode_blob(codec, blob, size // layout.size, layout, self.pools)
+            data = in_source_order(tensor, decode_blob(codec, blob, n_words(tensor), layout, self.pools, [(dtype, tensor["shape"])]))
         check(len(data) == size, "not as many bytes as dtype and shape ask for")
         check(field(tensor, "md5", str) == hashlib.md5(data).hexdigest(), "the MD5 of the data differs")
         return data
@@ -131,23 +168,20 @@ def described(tensors: Sequence[Entry]) -> Entry:
     for tensor in tensors:
         end = offset + byte_size(tensor)
         name = field(tensor, "name", str)
-        check(name not in entries and name != "__metadata__", f"two tensors named {name!r}")
+        check(name not in entries and name != "__metadata__", f"two tensors named {name!r}, or a name that is none")
         entries[name] = {"dtype": tensor["dtype"], "shape": tensor["shape"], "data_offsets": [offset, end]}
         offset = end
+    check(offset < 1 << 63, "tensors larger than any file")
     return entries
 
 
 def source_header(header: Entry) -> bytes:
-    entries, metadata = described(header["tensors"]), header.get("metadata")
-    if metadata is not None:
-        field(header, "metadata", dict)
-        check(all(type(value) is str for value in metadata.values()), "metadata that are not strings")
+    metadata = header.get("metadata")
+    check_metadata(metadata)
+    entries = described(header["tensors"])
     if "source_header" in header:
         text = field(header, "source_header", str)
-        parsed = parse_json(text.encode("utf-8", "surrogatepass"))
-        check(isinstance(parsed, dict), "a source header that is not an object")
-        parsed.pop("__metadata__", None)
-        check(parsed == entries, "a source header that describes other tensors")
+        check_source_header(parse_json(text.encode("utf-8", "surrogatepass")), entries)
     else:
         text = json.dumps(({} if metadata is None else {"__metadata__": metadata}) | entries, ensure_ascii=False, separators=(",", ":"))
     try:
@@ -155,6 +189,22 @@ def source_header(header: Entry) -> bytes:
     except UnicodeEncodeError:
         raise FormatError("a header with half a surrogate pair") from None
     return encoded if "source_header" in header else encoded + b" " * (-len(encoded) % 8)
+
+
+def check_metadata(metadata: object) -> None:
+    is_object = type(metadata) is dict and all(type(value) is str for value in metadata.values())
+    check(metadata is None or is_object, "metadata that are not strings")
+
+
+def check_source_header(parsed: object, entries: Entry) -> None:
+    """`parsed` says of the tensors what `entries` does, and these are in the order of their data."""
+    if not isinstance(parsed, dict):
+        raise FormatError("a source header that is not an object")
+    check_metadata(parsed.pop("__metadata__", None))
+    kinds: dict[str, type[Any]] = {"dtype": str, "shape": list, "data_offsets": list}
+    told = {name: {key: field(info, key, kind) for key, kind in kinds.items()} for name, info in parsed.items()}
+    check(told == entries, "a source header that describes other tensors")
+    check(sorted(told, key=lambda name: told[name]["data_offsets"]) == list(entries), "tensors that are not in the order of their data")
 
 
 def read(path: str | Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:

@@ -1,6 +1,7 @@
 """Writes small `.bs` files, any coding of `docs/format/` on request, to test the reader with. It chooses nothing well."""
 
 import hashlib
+import itertools
 import json
 import struct
 import zlib
@@ -8,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate
 
-from bs_streams import INTEGER, LAYOUT_OF, LAYOUTS, RAW, STRUCT_CODE, Layout
+from bs_chunks import RAW
+from bs_layouts import INTEGER, LAYOUT_OF, LAYOUTS, STRUCT_CODE, Layout
 
 Chunk = tuple[bytes, bytes]  # head and body
 
@@ -231,8 +233,11 @@ def sparse(words: Sequence[int], layout: Layout, pools: Pools) -> Chunk:
     values = [word for word in words if word]
     mask = [sum((word != 0) << i for i, word in enumerate(words[start : start + 8])) for start in range(0, len(words), 8)]
     mask_head, mask_body = planes(mask, LAYOUTS[0], pools)
-    head, body = planes(values, layout, pools) if values else (b"", b"")
-    return with_crc(varint(len(values)) + varint(len(mask_head)) + mask_head + head), mask_body + body
+    head = varint(len(values)) + varint(len(mask_head)) + mask_head
+    if not values:
+        return with_crc(head), mask_body
+    values_head, body = planes(values, layout, pools)
+    return with_crc(head + varint(len(mask_body)) + values_head), mask_body + body
 
 
 def row_delta(words: Sequence[int], layout: Layout, pools: Pools, *, row_words: int) -> Chunk:
@@ -255,8 +260,11 @@ def raw_frame(data: bytes) -> bytes:
 
 
 def zstd(words: Sequence[int], layout: Layout, pools: Pools) -> Chunk:
-    frame = raw_frame(pack_words(words, layout.size))
-    return with_crc(struct.pack("<I", zlib.crc32(frame))), frame
+    return framed(raw_frame(pack_words(words, layout.size)))
+
+
+def framed(body: bytes) -> Chunk:
+    return with_crc(struct.pack("<I", zlib.crc32(body))), body
 
 
 def chunked(
@@ -270,13 +278,25 @@ def chunked(
 ) -> bytes:
     layout = LAYOUT_OF[dtype]
     words = unpack_words(data, layout.size)
-    chunks = [codec(words[i : i + chunk_words], layout, pools, **options) for i in range(0, len(words), chunk_words)]
+    return chunk_blob(chunk_words, [codec(words[i : i + chunk_words], layout, pools, **options) for i in range(0, len(words), chunk_words)])
+
+
+def chunk_blob(chunk_words: int, chunks: Sequence[Chunk]) -> bytes:
     sizes = b"".join(struct.pack("<II", len(head), len(body)) for head, body in chunks)
     return with_crc(struct.pack("<I", chunk_words) + sizes) + b"".join(head + body for head, body in chunks)
 
 
 def stored(data: bytes) -> bytes:
     return data + b"".join(struct.pack("<I", zlib.crc32(data[i : i + (1 << 20)])) for i in range(0, len(data), 1 << 20))
+
+
+def ordered(words: Sequence[int], order: str, rows: int, columns: int, positions: int) -> list[int]:
+    """The words of a tensor in the order in which a record with that `order` has them stored."""
+    places = itertools.product(range(rows), range(columns), range(positions))
+    slowest_first = sorted(
+        (tuple(dict(zip("oik", place, strict=True))[axis] for axis in order), word) for place, word in zip(places, words, strict=True)
+    )
+    return [word for _, word in slowest_first]
 
 
 def container(
