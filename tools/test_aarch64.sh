@@ -12,6 +12,8 @@ target=aarch64-unknown-linux-gnu
 linker=aarch64-linux-gnu-gcc
 # Where Debian has the target's libc.
 sysroot=/usr/aarch64-linux-gnu
+# Uses of the target what tests do: its libraries and a thread.
+probe='fn main() { std::thread::spawn(|| println!("a thread runs")).join().unwrap() }'
 tests=(rans:: float:: codec::planes::)
 
 skip() {
@@ -23,8 +25,10 @@ has() {
     command -v "$1" >/dev/null 2>&1
 }
 
+# The emulator's name and arguments. Where an arm64 libc of Debian's is there too, the loader would mix one's parts with the other's.
 emulator() {
-    command -v qemu-aarch64-static || command -v qemu-aarch64
+    local qemu
+    qemu=$(command -v qemu-aarch64-static || command -v qemu-aarch64) && echo "$qemu -L $sysroot -E LD_LIBRARY_PATH=$sysroot/lib"
 }
 
 # Compilers that may have the target: the one in use, and Debian's, which is of no use if it is older than the crate allows.
@@ -38,16 +42,16 @@ find_compiler() {
     local rustc version oldest
     oldest=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     has "$linker" || { reason="no $linker"; return 1; }
-    emulator >/dev/null || { reason="no emulator qemu-aarch64"; return 1; }
+    read -ra runner < <(emulator) || { reason="no emulator qemu-aarch64"; return 1; }
     reason="no rustc"
     while read -r rustc; do
         version=$("$rustc" --version 2>/dev/null | cut -d ' ' -f 2) && [ -n "$version" ] || continue
         if [ "$(printf '%s\n' "$oldest" "$version" | sort -V | head -n 1)" != "$oldest" ]; then
             reason="$rustc $version is older than $oldest"
-        elif ! echo 'fn main() {}' | "$rustc" --edition 2024 --target "$target" -C linker="$linker" -o "$scratch/probe" - 2>"$scratch/log"; then
+        elif ! echo "$probe" | "$rustc" --edition 2024 --target "$target" -C linker="$linker" -o "$scratch/probe" - 2>"$scratch/log"; then
             reason="$rustc $version does not build for $target: $(head -n 1 "$scratch/log")"
-        elif ! "$(emulator)" -L "$sysroot" "$scratch/probe" 2>"$scratch/log"; then
-            reason="$(emulator) does not run programs of $target: $(head -n 1 "$scratch/log")"
+        elif ! timeout 60 "${runner[@]}" "$scratch/probe" >/dev/null 2>"$scratch/log"; then
+            reason="${runner[0]} does not run what $rustc $version builds: $(head -n 1 "$scratch/log")"
         else
             compiler=$rustc
             return 0
@@ -68,20 +72,21 @@ install() {
     if has apt-get && [ "$(id -u)" = 0 ]; then
         is_debian_root=true
     fi
-    if $is_debian_root && ! { has "$linker" && emulator >/dev/null; }; then
+    if ! { has "$linker" && emulator >/dev/null; }; then
+        $is_debian_root || return
         apt update
         apt install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+        has "$linker" && emulator >/dev/null || return
         find_compiler && return
     fi
     if has rustup; then
         timeout 90 rustup target add "$target" >"$scratch/log" 2>&1 || echo "rustup target add: $(tail -n 1 "$scratch/log")"
         find_compiler && return
     fi
-    if $is_debian_root && [ "$(dpkg --print-architecture)" != arm64 ]; then
+    if $is_debian_root; then
         dpkg --add-architecture arm64
         apt update
         apt install rustc-web libstd-rust-web-dev:arm64
-        find_compiler
     fi
 }
 
@@ -104,11 +109,11 @@ if ! find_compiler && $wants_install; then
     install
 fi
 find_compiler || skip "$reason"
-echo "$("$compiler" --version), $("$(emulator)" --version | head -n 1)"
+echo "$("$compiler" --version), $("${runner[0]}" --version | head -n 1)"
 
 export RUSTC=$compiler
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$linker
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$(emulator) -L $sysroot"
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="${runner[*]}"
 cargo_test=(cargo test --locked --target "$target" --lib)
 "${cargo_test[@]}" --no-run || exit 1
 # A filter that matches nothing passes.
