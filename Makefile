@@ -9,7 +9,6 @@ SHELL := bash
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON = $(abspath $(PYTHON))
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-export PIP_CONSTRAINT = tools/constraints.txt
 # Tests run with the debug profile's overflow checks, and would take minutes without any optimisation.
 export CARGO_PROFILE_DEV_OPT_LEVEL ?= 1
 
@@ -17,6 +16,7 @@ PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
+BENCH_VENV := bench/.venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src python -type f -not -name '*.so' -not -path '*/__pycache__/*')
@@ -42,7 +42,7 @@ $(STAMPS)/wheel: $(STAMPS)/venv $(SOURCES)
 	@touch $@
 
 $(STAMPS)/tools: $(STAMPS)/venv pyproject.toml tools/constraints.txt
-	$(PYTHON) -m pip install --quiet --group lint --group test
+	$(PYTHON) -m pip install --quiet --constraint tools/constraints.txt --group lint --group test
 	@touch $@
 
 # After the other packages: pip complains of whatever is installed beside a torch without all of its dependencies.
@@ -60,9 +60,16 @@ demo: $(STAMPS)/wheel  ## Compress a small language model, verify it, restore it
 .PHONY: build
 build: $(STAMPS)/wheel  ## Build the release wheel into dist/ and install it into .venv
 
+# An environment of its own: the packages measured beside this one want a complete torch.
+$(BENCH_VENV)/installed: $(STAMPS)/wheel bench/requirements.txt
+	$(PYTHON3) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement bench/requirements.txt
+	$(BENCH_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
+	@touch $@
+
 .PHONY: bench
-bench: $(STAMPS)/wheel $(STAMPS)/models  ## Measure sizes and speeds beside other tools; writes docs/benchmarks.md
-	$(PYTHON) bench/run.py
+bench: $(BENCH_VENV)/installed  ## Measure sizes and speeds beside other tools; writes docs/benchmarks.md
+	$(BENCH_VENV)/bin/python bench/run.py
 
 # ---- tests
 
@@ -125,4 +132,4 @@ readme: $(STAMPS)/wheel $(STAMPS)/models  ## Run what README.md shows, and put w
 
 .PHONY: clean
 clean:  ## Remove everything that was built or installed here
-	rm -rf $(VENV) target dist fuzz/target .pytest_cache .mypy_cache .ruff_cache python/bigsmall/*.so
+	rm -rf $(VENV) target dist bench/.venv* bench/results fuzz/target .pytest_cache .mypy_cache .ruff_cache python/bigsmall/*.so

@@ -29,6 +29,17 @@ def test_output_is_put_into_the_page() -> None:
     assert "-41\n+42\n" in readme.differences(PAGE, page)
 
 
+def test_tables_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = tmp_path / "benchmarks.md"
+    head = "| input | aim | raw bytes | published 4.0.0, % | balanced, % | storage, % |\n| :-- | --: | --: | --: | --: | --: |\n"
+    rows = f"{head}| a | 1 | 2 | 3 | 4 | 5 |\n"
+    measured.write_text(f"<!-- begin sizes -->\n{rows}\nWords.\n<!-- end sizes -->\n")
+    monkeypatch.setattr(readme, "BENCHMARKS", measured)
+    page = readme.rendered("<!-- begin sizes -->\n| old |\n<!-- end sizes -->\n")
+    kept = "| input | raw bytes | published 4.0.0, % | balanced, % | storage, % |\n| :-- | --: | --: | --: | --: |\n| a | 2 | 3 | 4 | 5 |\n"
+    assert page == f"<!-- begin sizes -->\n{kept}<!-- end sizes -->\n"
+
+
 def test_times_are_not_compared() -> None:
     assert readme.differences("in 0.1s at 3 MB/s", "in 10.2s at 1,200 MB/s") == ""
     assert readme.differences("2 s of 3 MB", "2 s of 4 MB") != ""

@@ -5,7 +5,8 @@
 
 Blocks of `python` are programs; a block of `text` right after one is what it prints. In blocks of `console`, lines that begin with `$ ` are
 commands and the others what they print. All run one after the other in one new directory, which holds `model.safetensors`, the demo model.
-Times, rates and sizes of memory are shown as they were, and not compared.
+Times, rates and sizes of memory are shown as they were, and not compared. Tables between `<!-- begin NAME -->` and `<!-- end NAME -->`
+are those of that name in docs/benchmarks.md, with the columns that README.md shows.
 """
 
 import difflib
@@ -18,8 +19,11 @@ import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README, BENCHMARKS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 BLOCK = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TABLE = re.compile(r"(<!-- begin ([a-z ]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
+COLUMNS = ("input", "raw bytes", "published 4.0.0, %", "balanced, %", "storage, %")
 MEASURED = re.compile(r" *\d[\d,.]*(s\b| MB/s| MiB(?=\n|$))")
 
 
@@ -53,7 +57,17 @@ def rendered(page: str) -> str:
                 body = "".join(f"$ {command}\n{run(['bash', '-c', command], directory)}" for command in commands)
             return f"```{language}\n{body}```"
 
-        return BLOCK.sub(render, page)
+        return BLOCK.sub(render, TABLE.sub(copy_of_table, page))
+
+
+def copy_of_table(shown: re.Match[str]) -> str:
+    """The table of that name in docs/benchmarks.md as far as README.md shows it; empty if it was not measured."""
+    begin, name, _, end = shown.groups()
+    measured = {table[2]: table[3] for table in TABLE.finditer(BENCHMARKS.read_text())}[name]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in measured.splitlines() if line.startswith("|")]
+    kept = [rows[0].index(column) for column in COLUMNS] if rows else []
+    lines = (f"| {' | '.join(row[at] for at in kept)} |\n" for row in rows)
+    return f"{begin}{''.join(lines)}{end}"
 
 
 def run(command: list[str], directory: str) -> str:
