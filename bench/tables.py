@@ -1,0 +1,216 @@
+"""Measurements as Markdown. Every function takes what a section's `measure` gives."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from statistics import median
+from typing import TYPE_CHECKING
+
+from inputs import MIB
+from sections import codec, load, memory, sizes, speed, startup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from results import Facts
+
+LEFT, RIGHT = ":--", "--:"
+
+NOTHING = "\N{EN DASH}"
+
+ISA_NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON", "scalar": "scalar"}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], n_left: int = 1) -> str:
+    """A table whose first `n_left` columns hold words and the others numbers."""
+    lines = [head, [LEFT] * n_left + [RIGHT] * (len(head) - n_left), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def percent(part: int | None, whole: int) -> str:
+    return NOTHING if part is None else f"{100 * part / whole:.2f}"
+
+
+def rate(n_bytes: float, seconds: float) -> str:
+    """MB/s, with three digits at least where there are that many."""
+    value = n_bytes / seconds / 1e6
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def mib(n_bytes: float) -> str:
+    return f"{n_bytes / MIB:,.0f}"
+
+
+def not_measured(failures: Iterable[tuple[str, Facts]]) -> str:
+    """A line for each measurement that failed, so that none is silently absent."""
+    return "".join(f"\n\nNot measured: {label} ({facts['error']})." for label, facts in failures if "error" in facts)
+
+
+def machine(facts: dict[str, str]) -> str:
+    return table(("", ""), facts.items(), n_left=2)
+
+
+def size_table(rows: Sequence[sizes.Row]) -> str:
+    head = (
+        "input",
+        "raw bytes",
+        "published 4.0.0, %",
+        "balanced, %",
+        "aim",
+        "storage, %",
+        "aim",
+        "balanced below published by",
+        "storage below published by",
+    )
+    body = []
+    for row in rows:
+        body.append(
+            (
+                row.label,
+                f"{row.raw_bytes:,}",
+                percent(row.published_bytes, row.raw_bytes),
+                *(
+                    cell
+                    for mode in sizes.MODES
+                    for cell in (
+                        percent(row.bytes.get(mode), row.raw_bytes),
+                        f"{getattr(row.aim, mode):.2f}" if row.aim else "",
+                    )
+                ),
+                *(below(row.bytes.get(mode), row.published_bytes) for mode in sizes.MODES),
+            )
+        )
+    return f"{table(head, body)}\n\n{size_verdict(rows)}"
+
+
+def below(n_bytes: int | None, published_bytes: int | None) -> str:
+    """By how much a size is smaller than the published package's, of which it is a percentage."""
+    return NOTHING if n_bytes is None or published_bytes is None else f"{100 - 100 * n_bytes / published_bytes:.2f} %"
+
+
+def size_verdict(rows: Sequence[sizes.Row]) -> str:
+    """What is larger than the published package's file, and what misses its aim."""
+    larger = [
+        f"{row.label} ({mode})"
+        for row in rows
+        for mode in sizes.MODES
+        if row.published_bytes is not None and row.bytes.get(mode, 0) >= row.published_bytes
+    ]
+    missed = [
+        f"{row.label}, {mode}: {percent(row.bytes[mode], row.raw_bytes)} instead of {getattr(row.aim, mode):.2f}"
+        for row in rows
+        for mode in sizes.MODES
+        if row.aim and mode in row.bytes and round(100 * row.bytes[mode] / row.raw_bytes, 2) > getattr(row.aim, mode)
+    ]
+    compared = sum(row.published_bytes is not None for row in rows)
+    saved = f"All {compared} that the published package can compress are smaller here in both modes."
+    lines = [f"Not smaller than the published package's: {'; '.join(larger)}." if larger else saved]
+    lines.append(f"Aims missed: {'; '.join(missed)}." if missed else "Every aim is reached.")
+    return " ".join(lines)
+
+
+def codec_table(rows: Sequence[codec.Row]) -> str:
+    head = ("input", "instruction set", "mode", "size, %", "encode, MB/s", "aim", "decode, MB/s", "aim")
+    body = []
+    for row in rows:
+        if "error" in row.facts:
+            continue
+        facts = row.facts
+        aim = codec.AIMS.get(row.isa) if row.kind.key == "normal" and row.mode == "balanced" else None
+        body.append(
+            (
+                row.kind.label,
+                ISA_NAMES[row.isa],
+                row.mode,
+                percent(facts["bytes"], facts["raw_bytes"]),
+                rate(facts["raw_bytes"], facts["encode_s"]),
+                rate(aim.encode, 1) if aim and aim.encode else "",
+                rate(facts["raw_bytes"], facts["decode_s"]),
+                rate(aim.decode, 1) if aim else "",
+            )
+        )
+    return table(head, body, n_left=3) + not_measured((f"{row.kind.label}, {ISA_NAMES[row.isa]} {row.mode}", row.facts) for row in rows)
+
+
+def speed_tables(rows: Sequence[speed.Row]) -> str:
+    head = ("", "size, %", "encode, MB/s", "decode, MB/s", "load, MB/s", "encode takes, MiB", "decode takes, MiB")
+    parts = []
+    for kind, group in groupby(rows, lambda row: row.kind):
+        members = list(group)
+        measured = [row for row in members if "error" not in row.facts]
+        body = [
+            (
+                row.label,
+                percent(row.facts["bytes"], row.facts["raw_bytes"]),
+                *(rate(row.facts["raw_bytes"], row.facts[f"{step}_s"]) for step in ("encode", "decode", "load")),
+                *(mib(row.facts[f"{step}_peak_bytes"]) for step in ("encode", "decode")),
+            )
+            for row in measured
+        ]
+        raw_bytes = f" ({measured[0].facts['raw_bytes'] / 1e6:,.1f} MB)" if measured else ""
+        parts.append(f"### {kind.label}{raw_bytes}\n\n{table(head, body)}{not_measured((row.label, row.facts) for row in members)}")
+    return "\n\n".join(parts)
+
+
+def load_tables(rows: Sequence[load.Row]) -> str:
+    head = ("", "file, MB", "best, ms", "median, ms", "times as fast as safetensors: best", "median")
+    (reference,) = (row for row in rows if row.reader is load.SAFETENSORS)
+    parts = []
+    for state in load.RUNS:
+        baseline = reference.facts[state].get("times_s")
+        body = [
+            (
+                row.reader.label,
+                f"{row.facts[state]['bytes'] / 1e6:,.0f}",
+                *(f"{1e3 * summary(row.facts[state]['times_s']):,.0f}" for summary in (min, median)),
+                *(f"{summary(baseline) / summary(row.facts[state]['times_s']):.2f}" if baseline else NOTHING for summary in (min, median)),
+            )
+            for row in rows
+            if "error" not in row.facts[state]
+        ]
+        missing = not_measured((row.reader.label, row.facts[state]) for row in rows)
+        parts.append(f"### From the {state}\n\n{table(head, body)}{missing}")
+    return "\n\n".join(parts)
+
+
+def memory_table(rows: Sequence[memory.Row]) -> str:
+    head = ("model, GiB", "mode", "step", "seconds", "private memory at most, MiB", "aim", "resident at most, MiB")
+    body = []
+    for row in rows:
+        if "error" in row.facts:
+            continue
+        for step in ("compress", "decompress", "load"):
+            if step not in row.facts:
+                continue
+            facts = row.facts[step]
+            private, aim = facts["peak_private_bytes"], memory.FILE_AIM_BYTES
+            name = f"{step} to a file"
+            if step == "load":
+                private -= facts["tensor_bytes"] + facts["private_before_bytes"]
+                aim, name = memory.LOAD_AIM_BYTES, "load, beyond the tensors"
+            body.append(
+                (
+                    f"{row.facts['model_bytes'] / 2**30:.2f}",
+                    row.case.mode,
+                    name,
+                    f"{facts['seconds']:.1f}",
+                    mib(private),
+                    f"< {mib(aim)}",
+                    mib(facts["peak_resident_bytes"]),
+                )
+            )
+    return table(head, body, n_left=3) + not_measured((f"the {row.case.mode} model", row.facts) for row in rows)
+
+
+def startup_table(rows: Sequence[startup.Row]) -> str:
+    head = ("`import` of", "best, ms", "median, ms", "aim")
+    body = [
+        (
+            row.label,
+            *(f"{1e3 * row.facts[f'{summary}_s']:.1f}" for summary in ("best", "median")),
+            f"< {1e3 * startup.AIM_S:.0f}" if row.label == "bigsmall" else "",
+        )
+        for row in rows
+        if "error" not in row.facts
+    ]
+    return table(head, body) + not_measured((row.label, row.facts) for row in rows)
