@@ -16,11 +16,10 @@ PYTHON3 ?= python3
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMPS := $(VENV)/stamps
-BENCH_VENV := bench/.venv
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src python -type f -not -name '*.so' -not -path '*/__pycache__/*')
-PYTHON_CODE := python tests tests_py tools $(wildcard bench)
+PYTHON_CODE := python tests tests_py tools bench
 CLIPPY := cargo clippy --locked --all-targets
 
 .PHONY: help
@@ -60,16 +59,9 @@ demo: $(STAMPS)/wheel  ## Compress a small language model, verify it, restore it
 .PHONY: build
 build: $(STAMPS)/wheel  ## Build the release wheel into dist/ and install it into .venv
 
-# An environment of its own: the packages measured beside this one want a complete torch.
-$(BENCH_VENV)/installed: $(STAMPS)/wheel bench/requirements.txt
-	$(PYTHON3) -m venv $(BENCH_VENV)
-	$(BENCH_VENV)/bin/python -m pip install --quiet --requirement bench/requirements.txt
-	$(BENCH_VENV)/bin/python -m pip install --quiet --force-reinstall --no-deps dist/*.whl
-	@touch $@
-
 .PHONY: bench
-bench: $(BENCH_VENV)/installed  ## Measure sizes and speeds beside other tools; writes docs/benchmarks.md
-	$(BENCH_VENV)/bin/python bench/run.py
+bench: $(STAMPS)/wheel $(STAMPS)/models  ## Measure sizes and speeds beside other tools; writes docs/benchmarks.md
+	$(PYTHON) bench/run.py
 
 # ---- tests
 
@@ -94,8 +86,12 @@ aarch64:  ## Run the tests for 64-bit ARM under an emulator (--install first: to
 	tools/test_aarch64.sh
 
 .PHONY: fuzz
-fuzz:  ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly toolchain
-	for target in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run "$$target" -- -max_total_time=$${FUZZ_SECONDS:-60}; done
+fuzz:  ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly toolchain, see fuzz/README.md
+	export CFLAGS=-fno-sanitize=address; \
+	for target in $$(cargo +nightly fuzz list); do \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target tests/golden -- -max_total_time=$${FUZZ_SECONDS:-60}; \
+	done
 
 # ---- form
 
@@ -132,4 +128,4 @@ readme: $(STAMPS)/wheel $(STAMPS)/models  ## Run what README.md shows, and put w
 
 .PHONY: clean
 clean:  ## Remove everything that was built or installed here
-	rm -rf $(VENV) target dist bench/.venv* bench/results fuzz/target .pytest_cache .mypy_cache .ruff_cache python/bigsmall/*.so
+	rm -rf $(VENV) target dist bench/.venv* bench/results fuzz/target fuzz/corpus fuzz/artifacts .pytest_cache .mypy_cache .ruff_cache python/bigsmall/*.so
