@@ -8,6 +8,8 @@ SHELL := bash
 # rustup's own place, for shells that have not read its profile.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON = $(abspath $(PYTHON))
+# The module finds Python's symbols in the interpreter that loads it, and is linked with no libpython.
+export PYO3_BUILD_EXTENSION_MODULE = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # Tests run with the debug profile's overflow checks, and would take minutes without any optimisation.
 export CARGO_PROFILE_DEV_OPT_LEVEL ?= 1
