@@ -12,8 +12,10 @@ use std::ops::Range;
 
 /// Tables that an order is tried with.
 const TRIAL_TABLES: usize = 8;
-/// A change of order must save one part in so many.
+/// A change of order must save one part in so many: of a convolution, whose channels and positions differ, and of a matrix, where it pays rarely
+/// and undoing it costs a decoder as much as all else.
 const LEAST_GAIN: u64 = 1000;
+const LEAST_MATRIX_GAIN: u64 = 100;
 
 /// An order of output channels (or rows, `o`), input channels (or columns, `i`) and kernel positions (`k`), slowest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +112,8 @@ impl Order {
             .map(|row| row.0)
             .filter(|order| *order == Order::Columns || sizes[2] > 1);
         let best = others.map(|order| (cost(order), order)).min_by_key(|(cost, _)| *cost);
-        best.filter(|(cost, _)| cost + natural / LEAST_GAIN < natural)
+        let least = natural / if sizes[2] > 1 { LEAST_GAIN } else { LEAST_MATRIX_GAIN };
+        best.filter(|(cost, _)| cost + least < natural)
             .map_or(Order::Natural, |(_, order)| order)
     }
 }
