@@ -21,5 +21,5 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv >/dev/null
     fi
-    "$python" -c 'import ensurepip, venv' || fail "$python cannot make virtual environments: on Debian, sudo apt-get install python3-venv"
+    "$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python cannot make virtual environments: on Debian, sudo apt-get install python3-venv"
 fi
