@@ -1,10 +1,10 @@
 //! How fast the codec itself is: one thread, in memory, no files and no digests.
 
-use crate::codec::Spare;
 use crate::codec::blob::{Index, chunk_words};
 use crate::codec::chunk::{Decoder, Encoding};
 use crate::codec::context::Matrix;
 use crate::codec::select::{self, Choice, Words};
+use crate::codec::{Coded, Spare};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Mode;
@@ -50,36 +50,28 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
         is_integer: dtype.family().is_none(),
     };
     let spare = Spare::default();
-    let mut blob = Vec::new();
+    let mut chunks: Vec<Coded> = Vec::new();
     let mut encode = || {
         let pools = survey(&[Item { dtype, words }], mode, isa).pools;
         let Choice::Chunked(codec) = select::choose(words, &tensors, &pools, mode, isa) else {
             return Err(Error::option("these words do not compress"));
         };
+        let (pools_of, spare) = (&pools, &spare);
         let encoding = Encoding {
             codec,
             layout,
-            pools: &pools,
+            pools: pools_of,
             row_words,
             tensors: &tensors,
             may_sort: mode.may_sort(),
             isa,
-            spare: &spare,
+            spare,
         };
         let part_words = chunk_words(codec, layout, n_words as u64, row_words);
-        let n_chunks = n_words.div_ceil(part_words);
-        let mut sizes = Vec::with_capacity(n_chunks);
-        blob.clear();
-        blob.resize(Index::bytes(n_chunks), 0);
+        chunks.drain(..).for_each(|chunk| spare.put(chunk.body));
         for (at, part) in bytes.chunks(part_words * width).enumerate() {
-            let coded = encoding.encode(at * part_words, part).expect("the choice has looked at all words");
-            sizes.push((coded.head.len() as u32, coded.body.len() as u32));
-            blob.extend_from_slice(&coded.head);
-            blob.extend_from_slice(&coded.body);
-            spare.put(coded.body);
+            chunks.push(encoding.encode(at * part_words, part).expect("the choice has looked at all words"));
         }
-        let index = Index::write(part_words, &sizes);
-        blob[..index.len()].copy_from_slice(&index);
         Ok((pools, codec))
     };
     let mut encode_s = f64::INFINITY;
@@ -96,22 +88,7 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
     let mut decode_s = f64::INFINITY;
     for _ in 0..repeat.max(1) + 1 {
         let start = Instant::now();
-        let index = Index::parse(
-            &blob[..Index::bytes(n_words.div_ceil(part_words))],
-            n_words as u64,
-            blob.len() as u64,
-        );
-        for ((at, chunk), out) in index
-            .ok_or_else(|| Error::corrupt("the index"))?
-            .chunks
-            .iter()
-            .enumerate()
-            .zip(out.chunks_mut(part_words * width))
-        {
-            let (head, body) = (
-                &blob[chunk.0.start as usize..chunk.0.end as usize],
-                &blob[chunk.1.start as usize..chunk.1.end as usize],
-            );
+        for ((at, Coded { head, body }), out) in chunks.iter().enumerate().zip(out.chunks_mut(part_words * width)) {
             let n = out.len() / width;
             let damaged = |damage: crate::codec::Damage| Error::corrupt(damage.message);
             let decoder = Decoder::new(
@@ -134,7 +111,8 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
         return Err(Error::corrupt("decoding does not give the words back"));
     }
     let rate = |seconds: f64| bytes.len() as f64 / seconds;
-    let coded_bytes = (blob.len() + pools.to_bytes().len()) as u64;
+    let chunk_bytes: usize = chunks.iter().map(Coded::bytes).sum();
+    let coded_bytes = (Index::bytes(chunks.len()) + chunk_bytes + pools.to_bytes().len()) as u64;
     Ok(CodecSpeed {
         raw_bytes: bytes.len() as u64,
         coded_bytes,
