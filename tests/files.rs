@@ -51,7 +51,7 @@ fn a_file_comes_back() {
         (source.len() as u64, every_codec().tensors.len())
     );
     assert_eq!(summary.compressed_bytes, fs::metadata(&packed).unwrap().len());
-    assert_eq!(summary.outputs, [packed.clone()]);
+    assert_eq!(summary.outputs, std::slice::from_ref(&packed));
     let summary = decompress(&packed, &back, &OPTIONS, &no_progress).unwrap();
     assert_eq!((summary.source_bytes, summary.outputs), (source.len() as u64, vec![back.clone()]));
     assert!(fs::read(&back).unwrap() == source);

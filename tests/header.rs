@@ -68,12 +68,15 @@ fn the_file_itself_is_whole() {
     assert_eq!(decompress_bytes(&base().to_bytes(), 1).unwrap(), every_codec().to_bytes());
 }
 
+/// A change to a header.
+type Edit = Box<dyn FnOnce(&mut Value)>;
+
 #[test]
 fn fields_that_lie_are_refused() {
     let huge = u64::MAX;
     let half = 1u64 << 63;
     let md5 = base().header["tensors"][0]["md5"].as_str().unwrap().to_uppercase();
-    let edits: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
+    let edits: Vec<(&str, Edit)> = vec![
         // Lengths
         (
             "bytes 64 more",

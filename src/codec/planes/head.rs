@@ -98,7 +98,7 @@ pub struct Head {
     pub unit_words: usize,
     /// The class of each unit; empty with one class.
     pub unit_classes: Vec<u8>,
-    /// Blocks, in the order of [`Head::runs`].
+    /// Blocks, classes in order, each class's blocks in order.
     pub blocks: Vec<BlockEntry>,
 }
 
