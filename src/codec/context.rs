@@ -1,7 +1,7 @@
 //! The codec of `storage` mode: every word coded with odds made for it, from the scale of its row and column and the words near it.
 //!
-//! Nothing is sent ahead. Reader and writer learn the same from the words already coded: [`scale`] what magnitude the next word may have,
-//! [`mean`] what sign, [`mixer`] how often either is wrong. All of it is integer arithmetic, so that it comes out the same everywhere.
+//! Nothing is sent ahead. Reader and writer learn the same from the words already coded: `scale` what magnitude the next word may have,
+//! `mean` what sign, `mixer` how often either is wrong. All of it is integer arithmetic, so that it comes out the same everywhere.
 
 mod mean;
 mod mixer;
