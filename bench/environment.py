@@ -26,7 +26,10 @@ def interpreter(name: str, requirements: tuple[str, ...]) -> str:
     wanted = "\n".join([sys.version, harness, *requirements])
     if not (stamp.exists() and stamp.read_text() == wanted):
         print(f"installing {' '.join(requirements)}", file=sys.stderr)
-        venv.create(directory, clear=True, with_pip=True)
+        try:
+            venv.create(directory, clear=True, with_pip=True)
+        except subprocess.CalledProcessError as error:
+            raise InstallError(f"no environment could be made: {error}") from error
         # The rival's own packages come first; torch and numpy are the harness's, so they are there once and the same for all.
         own = sysconfig.get_path("purelib", "venv", vars={"base": str(directory), "platbase": str(directory)})
         Path(own, "harness.pth").write_text(f"{harness}\n")

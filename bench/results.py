@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ class Results:
 
     def once(self, key: str, measure: Callable[..., Facts], *arguments: object) -> Facts:
         """What is known under `key`; if nothing is, `measure(*arguments)`. One that fails gives `error` and is tried again next time."""
-        path = self.directory / f"{key}.json"
+        path = self.directory / f"{re.sub('[^a-zA-Z0-9_./-]+', '-', key)}.json"
         if path.exists():
             return dict(json.loads(path.read_text()))
         print(f"measuring {key}", file=sys.stderr)

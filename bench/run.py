@@ -68,7 +68,8 @@ def write(run: Run, sections: list[str]) -> None:
     if "sizes" in sections:
         measured = sizes.measure(run)
         parts["sizes of models"] = tables.size_table(measured.models)
-        parts["sizes of files"] = tables.size_table(measured.files) if measured.files else "The files are not beside the repository."
+        files = measured.files
+        parts["sizes of files"] = tables.size_table(files, sizes.total(files)) if files else "The files are not beside the repository."
     if "speed" in sections:
         codec_rows, speed_rows = codec.measure(run), speed.measure(run)
         parts["codec"] = tables.codec_table(codec_rows)

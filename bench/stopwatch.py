@@ -14,8 +14,8 @@ Source = TypeVar("Source")
 Result = TypeVar("Result")
 
 LEAST_RUNS = 3
-MOST_RUNS = 15
-ENOUGH_S = 2.0
+MOST_RUNS = 12
+ENOUGH_S = 1.2
 """No further run begins after this long, once there are `LEAST_RUNS`."""
 TOO_LONG_S = 10.0
 """No further run begins after this long."""

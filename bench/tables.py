@@ -50,7 +50,7 @@ def machine(facts: dict[str, str]) -> str:
     return table(("", ""), facts.items(), n_left=2)
 
 
-def size_table(rows: Sequence[sizes.Row]) -> str:
+def size_table(rows: Sequence[sizes.Row], total: sizes.Row | None = None) -> str:
     head = (
         "input",
         "raw bytes",
@@ -62,25 +62,16 @@ def size_table(rows: Sequence[sizes.Row]) -> str:
         "balanced below published by",
         "storage below published by",
     )
-    body = []
-    for row in rows:
-        body.append(
-            (
-                row.label,
-                f"{row.raw_bytes:,}",
-                percent(row.published_bytes, row.raw_bytes),
-                *(
-                    cell
-                    for mode in sizes.MODES
-                    for cell in (
-                        percent(row.bytes.get(mode), row.raw_bytes),
-                        f"{getattr(row.aim, mode):.2f}" if row.aim else "",
-                    )
-                ),
-                *(below(row.bytes.get(mode), row.published_bytes) for mode in sizes.MODES),
-            )
-        )
+    body = map(size_cells, rows if total is None else [*rows, total])
     return f"{table(head, body)}\n\n{size_verdict(rows)}"
+
+
+def size_cells(row: sizes.Row) -> tuple[str, ...]:
+    shares = []
+    for mode in sizes.MODES:
+        shares += [percent(row.bytes.get(mode), row.raw_bytes), f"{getattr(row.aim, mode):.2f}" if row.aim else ""]
+    differences = [below(row.bytes.get(mode), row.published_bytes) for mode in sizes.MODES]
+    return (row.label, f"{row.raw_bytes:,}", percent(row.published_bytes, row.raw_bytes), *shares, *differences)
 
 
 def below(n_bytes: int | None, published_bytes: int | None) -> str:
@@ -169,7 +160,7 @@ def load_tables(rows: Sequence[load.Row]) -> str:
             if "error" not in row.facts[state]
         ]
         missing = not_measured((row.reader.label, row.facts[state]) for row in rows)
-        parts.append(f"### From the {state}\n\n{table(head, body)}{missing}")
+        parts.append(f"### From {state}\n\n{table(head, body)}{missing}")
     return "\n\n".join(parts)
 
 

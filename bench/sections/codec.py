@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MODES = ("balanced", "inference", "storage")
 
-ENOUGH_S = 6.0
+ENOUGH_S = 3.0
 MOST_RUNS = 9
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from results import Facts
     from run import Run
 
-WARM, COLD = "page cache", "cold disk"
+WARM, COLD = "the page cache", "a cold disk"
 RUNS = {WARM: 7, COLD: 4}
 
 

@@ -30,7 +30,7 @@ class Case(NamedTuple):
     n_bytes: int
 
 
-CASES = (Case("balanced", 4096 * inputs.MIB), Case("inference", 1024 * inputs.MIB), Case("storage", 512 * inputs.MIB))
+CASES = (Case("balanced", 4096 * inputs.MIB), Case("storage", 512 * inputs.MIB))
 QUICK_CASES = (Case("balanced", 1024 * inputs.MIB), Case("storage", 64 * inputs.MIB))
 
 

@@ -81,6 +81,18 @@ def measure(run: Run) -> Sizes:
     return Sizes(models, files)
 
 
+def total(rows: list[Row]) -> Row:
+    """The sums of those that the published package can compress."""
+    both = [row for row in rows if row.published_bytes is not None]
+    return Row(
+        f"all {len(both)} that it can compress",
+        sum(row.raw_bytes for row in both),
+        sum(row.published_bytes or 0 for row in both),
+        {mode: sum(row.bytes[mode] for row in both) for mode in MODES if all(mode in row.bytes for row in both)},
+        None,
+    )
+
+
 def our_sizes(run: Run, key: str, path: Path) -> dict[str, int]:
     sizes = {}
     for mode in MODES:

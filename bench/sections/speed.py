@@ -43,7 +43,7 @@ def measure_kind(run: Run, kind: Kind) -> Iterator[Row]:
     for rival in rivals.all_rivals():
         for setting in rival.settings if rival.applies_to(checkpoint) else ():
             arguments = {"name": rival.name, "label": setting.label, "path": str(path), "scratch": str(run.scratch)}
-            facts = run.results.once(f"speed/{kind.key}/{slug(setting.label)}", check_and_clock, rival, arguments)
+            facts = run.results.once(f"speed/{kind.key}/{setting.label}", check_and_clock, rival, arguments)
             yield Row(kind, rival.name, setting.label, facts)
 
 
@@ -51,11 +51,6 @@ def check_and_clock(rival: rivals.Rival, arguments: dict[str, str]) -> Facts:
     python = environment.interpreter(rival.name, rival.requirements)
     checked = child.call("sections.speed:check", arguments, python)
     return checked | child.call("sections.speed:clock", arguments, python, WARM_MEMORY)
-
-
-def slug(label: str) -> str:
-    """The label as a file name."""
-    return "-".join("".join(letter if letter.isalnum() or letter == "." else " " for letter in label).split())
 
 
 def check(name: str, label: str, path: str, scratch: str) -> Facts:
