@@ -68,15 +68,12 @@ fn the_file_itself_is_whole() {
     assert_eq!(decompress_bytes(&base().to_bytes(), 1).unwrap(), every_codec().to_bytes());
 }
 
-/// A change to a header.
-type Edit = Box<dyn FnOnce(&mut Value)>;
-
 #[test]
 fn fields_that_lie_are_refused() {
     let huge = u64::MAX;
     let half = 1u64 << 63;
     let md5 = base().header["tensors"][0]["md5"].as_str().unwrap().to_uppercase();
-    let edits: Vec<(&str, Edit)> = vec![
+    let edits: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
         // Lengths
         (
             "bytes 64 more",
@@ -179,6 +176,13 @@ fn fields_that_lie_are_refused() {
         ("a pack of negative size", of_pack("words", json!(-336))),
         ("a pack with a codec for tensors", of_pack("codec", json!("constant"))),
         ("packs that are none", of_header("packs", json!(7))),
+        // Orders
+        ("an order of no name", of_tensor("planes", "order", json!("oki"))),
+        ("the natural order", of_tensor("planes", "order", json!("oik"))),
+        ("an order of nothing", of_tensor("empty", "order", json!("iok"))),
+        ("an order of a constant", of_tensor("constant", "order", json!("iok"))),
+        ("an order of what is tied", of_tensor("tied", "order", json!("iok"))),
+        ("an order that is none", of_tensor("planes", "order", json!(["i", "o", "k"]))),
         // Names
         ("a name twice", of_tensor("planes", "name", json!("empty"))),
         ("a name that is the metadata's", of_tensor("planes", "name", json!("__metadata__"))),
@@ -409,6 +413,7 @@ fn what_does_not_fit_the_words_is_noticed_when_these_are_read() {
     }
     check(&base.edited(of_tensor("constant", "value", json!("0000403e"))), "another constant");
     check(&base.edited(of_tensor("constant", "codec", json!("planes"))), "planes, but nowhere");
+    check(&base.edited(of_tensor("palette", "order", json!("iok"))), "another order");
 }
 
 #[test]

@@ -52,8 +52,11 @@ fn check(checkpoint: &Checkpoint, source: &[u8], mode: Mode) -> Vec<u8> {
             .first()
             .map_or(1, |&rows| n_words.checked_div(rows as usize).unwrap_or(0));
         let (a, b) = (random.below(n_words + 1), random.below(n_words + 1));
-        let n_rows = n_words.checked_div(row).unwrap_or(0);
-        let rows = n_rows / 3 * row..n_rows / 2 * row;
+        let rows = if row > 0 {
+            n_words / row / 3 * row..n_words / row / 2 * row
+        } else {
+            0..0
+        };
         for range in [0..n_words, a.min(b)..a.max(b), a.min(b)..(a.min(b) + 1).min(n_words), a..a, rows] {
             let mut out = vec![0xEE; range.len() * width];
             reader.read_words(at, range.start as u64..range.end as u64, &mut out).unwrap();
@@ -249,6 +252,20 @@ fn equal_tensors_are_stored_once() {
         "tied",
         "bits of another dtype are other words"
     );
+}
+
+#[test]
+fn convolutions_stored_in_another_order_come_back() {
+    // Scales change with the input channel, and five of them divide the channels: a row of `RowScaled` is a kernel here.
+    let shape = [40, 30, 3, 3];
+    let data = Values::RowScaled.bytes(Dtype::F16, 40 * 270, 9, 7);
+    let checkpoint = Checkpoint::default()
+        .tensor("conv", Dtype::F16, &shape, data.clone())
+        .tensor("flat", Dtype::F16, &[10_800], data);
+    let packed = check(&checkpoint, &checkpoint.to_bytes(), Mode::Balanced);
+    let reader = Reader::open(&packed[..]).unwrap();
+    assert_ne!(reader.header().entries[0].order.name(), None);
+    assert_eq!(reader.header().entries[1].storage, Storage::Tied(0));
 }
 
 /// A checkpoint with two tensors and metadata, for headers that no library writes.
