@@ -47,19 +47,22 @@ fn check(file: &[u8], kind: &Kind, what: &str) {
     assert!(!error.message.is_empty());
 }
 
+/// A change of a header.
+type Edit = Box<dyn FnOnce(&mut Value)>;
+
 /// Sets a field of a tensor.
-fn of_tensor(name: &str, field: &'static str, value: Value) -> Box<dyn FnOnce(&mut Value)> {
+fn of_tensor(name: &str, field: &'static str, value: Value) -> Edit {
     let tensor = at(name);
     Box::new(move |header| header["tensors"][tensor][field] = value)
 }
 
 /// Sets a field of the header.
-fn of_header(field: &'static str, value: Value) -> Box<dyn FnOnce(&mut Value)> {
+fn of_header(field: &'static str, value: Value) -> Edit {
     Box::new(move |header| header[field] = value)
 }
 
 /// Sets a field of the pack.
-fn of_pack(field: &'static str, value: Value) -> Box<dyn FnOnce(&mut Value)> {
+fn of_pack(field: &'static str, value: Value) -> Edit {
     Box::new(move |header| header["packs"][0][field] = value)
 }
 
@@ -73,7 +76,7 @@ fn fields_that_lie_are_refused() {
     let huge = u64::MAX;
     let half = 1u64 << 63;
     let md5 = base().header["tensors"][0]["md5"].as_str().unwrap().to_uppercase();
-    let edits: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
+    let edits: Vec<(&str, Edit)> = vec![
         // Lengths
         (
             "bytes 64 more",

@@ -52,11 +52,7 @@ fn check(checkpoint: &Checkpoint, source: &[u8], mode: Mode) -> Vec<u8> {
             .first()
             .map_or(1, |&rows| n_words.checked_div(rows as usize).unwrap_or(0));
         let (a, b) = (random.below(n_words + 1), random.below(n_words + 1));
-        let rows = if row > 0 {
-            n_words / row / 3 * row..n_words / row / 2 * row
-        } else {
-            0..0
-        };
+        let rows = n_words.checked_div(row).map_or(0..0, |n_rows| n_rows / 3 * row..n_rows / 2 * row);
         for range in [0..n_words, a.min(b)..a.max(b), a.min(b)..(a.min(b) + 1).min(n_words), a..a, rows] {
             let mut out = vec![0xEE; range.len() * width];
             reader.read_words(at, range.start as u64..range.end as u64, &mut out).unwrap();
