@@ -12,7 +12,20 @@ pub struct EncodeTable {
     pub(super) entries: [u64; 256],
     /// Whether `q` is the quotient for every state and symbol.
     pub(super) is_exact: bool,
+    /// The entries by the low seven bits of the symbol, if the symbols that have a frequency lie within 128.
+    pub(super) narrow: Option<NarrowEntries>,
 }
+
+/// Entries in two halves, each of which a few registers hold.
+pub struct NarrowEntries {
+    pub(super) packed: [u32; NARROW],
+    pub(super) reciprocals: [u32; NARROW],
+    /// Whether the symbols lie within 64, so that six bits will do: the second half repeats the first one.
+    pub(super) is_half: bool,
+}
+
+/// Symbols that a narrow table spans at most.
+const NARROW: usize = 128;
 
 impl EncodeTable {
     /// Cumulates frequencies and prepares divisions.
@@ -26,6 +39,7 @@ impl EncodeTable {
             starts: [0; 256],
             entries: [0; 256],
             is_exact: true,
+            narrow: None,
         });
         let mut start = 0u64;
         for s in 0..256 {
@@ -41,6 +55,22 @@ impl EncodeTable {
                 made.entries[s] = m << 32 | start << 16 | f << 4 | (shift - 1);
             }
             start += f;
+        }
+        let used = table.used();
+        if used.len() <= NARROW {
+            let mut narrow = NarrowEntries {
+                packed: [0; NARROW],
+                reciprocals: [0; NARROW],
+                is_half: used.len() <= NARROW / 2,
+            };
+            let stride = if narrow.is_half { NARROW / 2 } else { NARROW };
+            for s in used.map(usize::from) {
+                for at in (s % stride..NARROW).step_by(stride) {
+                    narrow.packed[at] = made.entries[s] as u32;
+                    narrow.reciprocals[at] = (made.entries[s] >> 32) as u32;
+                }
+            }
+            made.narrow = Some(narrow);
         }
         made
     }

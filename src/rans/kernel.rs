@@ -13,6 +13,9 @@ use super::decode::{DecodeTable, Stream};
 use super::encode::{EncodeTable, Encoder};
 use crate::simd::{Isa, Level};
 
+/// A stream to be decoded: its table, itself, and room for its symbols.
+pub type Decoding<'a, 'b> = (&'a DecodeTable, &'a mut Stream<'b>, &'a mut [u8]);
+
 /// Decodes `symbols.len()` symbols. False if the words do not suffice; the symbols are then unspecified.
 pub fn decode(isa: Isa, table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) -> bool {
     match isa.level() {
@@ -22,23 +25,23 @@ pub fn decode(isa: Isa, table: &DecodeTable, stream: &mut Stream<'_>, symbols: &
         Level::Avx2 => unsafe { avx2::decode(table, stream, symbols) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => unsafe { avx512::decode([table], [stream], [symbols]) },
+        Level::Avx512 => unsafe { avx512::decode([(table, stream, symbols)]) },
         // SAFETY: as above.
         #[cfg(target_arch = "aarch64")]
         Level::Neon => unsafe { neon::decode(table, stream, symbols) },
     }
 }
 
-/// Decodes two streams side by side, where that hides the latency of one step behind the other's.
-pub fn decode_pair(isa: Isa, tables: [&DecodeTable; 2], streams: [&mut Stream<'_>; 2], symbols: [&mut [u8]; 2]) -> bool {
+/// Decodes streams side by side, where that hides the latency of one step behind those of the others.
+pub fn decode_together<const N: usize>(isa: Isa, streams: [Decoding<'_, '_>; N]) -> bool {
     #[cfg(target_arch = "x86_64")]
     if isa.level() == Level::Avx512 {
         // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
-        return unsafe { avx512::decode(tables, streams, symbols) };
+        return unsafe { avx512::decode(streams) };
     }
-    let [stream_a, stream_b] = streams;
-    let [symbols_a, symbols_b] = symbols;
-    decode(isa, tables[0], stream_a, symbols_a) && decode(isa, tables[1], stream_b, symbols_b)
+    streams
+        .into_iter()
+        .all(|(table, stream, symbols)| decode(isa, table, stream, symbols))
 }
 
 /// Encodes all symbols of a stream, each of which must have a frequency.
@@ -52,7 +55,7 @@ pub fn encode(isa: Isa, table: &EncodeTable, symbols: &[u8], encoder: &mut Encod
     scalar::encode(table, symbols, encoder);
 }
 
-/// Encodes two streams side by side, for the same reason as [`decode_pair`].
+/// Encodes two streams side by side, for the same reason as [`decode_together`].
 pub fn encode_pair(isa: Isa, tables: [&EncodeTable; 2], symbols: [&[u8]; 2], encoders: [&mut Encoder; 2]) {
     #[cfg(target_arch = "x86_64")]
     if isa.level() == Level::Avx512 && tables.iter().all(|table| table.is_exact) {
@@ -165,10 +168,26 @@ mod tests {
                 prop_assert_eq!(pair[1].finish().1.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>(), words_b.clone());
                 let mut out_b = vec![0; half];
                 out.fill(0);
-                prop_assert!(decode_pair(isa, [&slots, &slots], [&mut a, &mut b], [&mut out, &mut out_b]));
+                prop_assert!(decode_together(isa, [(&slots, &mut a, &mut out), (&slots, &mut b, &mut out_b)]));
                 prop_assert_eq!(&out, &symbols, "{}", isa);
                 prop_assert_eq!(&out_b, &symbols[..half], "{}", isa);
                 prop_assert_eq!((a.finish(), b.finish()), (Some(seed), Some(seed)));
+
+                // Another table of the same symbols, and streams that end one after the other.
+                let other = table_of(&[&symbols[half..], &[0, 255]].concat()).filter(|other| symbols.iter().all(|&s| other.freq(s) > 0));
+                let tables = [&table, other.as_ref().unwrap_or(&table), &table, &table];
+                let starts = [0, half / 2, half, symbols.len() / 3];
+                let coded: [_; 4] = std::array::from_fn(|k| coded(isa, tables[k], &symbols[starts[k]..], &seed));
+                let slots = tables.map(DecodeTable::new);
+                let mut outs = starts.map(|start| vec![0; symbols.len() - start]);
+                let mut streams = coded.each_ref().map(|(states, words)| Stream::new(states, words).unwrap());
+                let mut jobs = slots.iter().zip(&mut streams).zip(&mut outs);
+                let together = std::array::from_fn(|_| jobs.next().map(|((table, stream), out)| (&**table, stream, &mut out[..])).unwrap());
+                prop_assert!(decode_together::<4>(isa, together));
+                for (out, start) in outs.iter().zip(starts) {
+                    prop_assert_eq!(&out[..], &symbols[start..], "{}", isa);
+                }
+                prop_assert!(streams.into_iter().all(|stream| stream.finish() == Some(seed)));
             }
         }
 

@@ -4,6 +4,7 @@ use super::bits::{BitReader, BitWriter};
 use super::cost::{ONE_BIT, PATCH, symbol_costs, total};
 use super::{SCALE, SCALE_BITS};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 /// Integer frequencies of 256 symbols that sum to 2^12, at least two of them not zero.
 #[derive(Clone, PartialEq, Eq)]
@@ -34,6 +35,14 @@ impl FreqTable {
     /// All frequencies.
     pub fn freqs(&self) -> &[u16; 256] {
         &self.freqs
+    }
+
+    /// From the first symbol that has a frequency to the last.
+    pub fn used(&self) -> RangeInclusive<u8> {
+        let used = |s: &u8| self.freq(*s) > 0;
+        let first = (0..=255).find(used).expect("a table has symbols");
+        let last = (0..=255).rfind(used).expect("a table has symbols");
+        first..=last
     }
 
     /// A symbol of the highest frequency.
@@ -116,9 +125,7 @@ impl FreqTable {
 
     /// The stored form.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let used = |s: &usize| self.freqs[*s] > 0;
-        let lo = (0..256).find(used).expect("a table has symbols");
-        let hi = (0..256).rev().find(used).expect("a table has symbols");
+        let (lo, hi) = (*self.used().start() as usize, *self.used().end() as usize);
         let rest = self.rest as usize;
         let mut out = vec![lo as u8, (hi - lo) as u8, rest as u8, self.mantissa];
         let mut bits = BitWriter::default();

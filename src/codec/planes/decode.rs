@@ -72,11 +72,15 @@ impl<'a> Decoder<'a> {
     /// Decodes the given blocks into the parts of `out` that they cover. `out` holds the words in `range`.
     pub fn decode(&self, blocks: &[(usize, &[u8])], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
         let mut scratch = Scratch::default();
-        let mut pairs = blocks.chunks_exact(2);
-        for pair in &mut pairs {
-            self.decode_side_by_side([pair[0], pair[1]], &mut scratch, range, out)?;
+        let (fours, rest) = blocks.as_chunks::<4>();
+        for four in fours {
+            self.decode_side_by_side(*four, &mut scratch, range, out)?;
         }
-        for block in pairs.remainder() {
+        let (pairs, rest) = rest.as_chunks::<2>();
+        for pair in pairs {
+            self.decode_side_by_side(*pair, &mut scratch, range, out)?;
+        }
+        for block in rest {
             self.decode_side_by_side([*block], &mut scratch, range, out)?;
         }
         Ok(())
@@ -108,7 +112,7 @@ impl<'a> Decoder<'a> {
         for start in (0..n_max).step_by(STEP_WORDS) {
             let symbols = if start == 0 { &mut *first_symbols } else { &mut *step_symbols };
             for rank in 0..n_streams {
-                let mut jobs = opened
+                let jobs: Vec<_> = opened
                     .iter_mut()
                     .zip(&mut symbols[rank * N..][..N])
                     .zip(&blocks)
@@ -116,13 +120,11 @@ impl<'a> Decoder<'a> {
                         let n = open.n.saturating_sub(start).min(STEP_WORDS);
                         let stream = open.streams[rank].as_mut()?;
                         Some((self.table(self.places[block.0].0, rank), stream, &mut symbols[..n]))
-                    });
-                let is_whole = match (jobs.next(), jobs.next()) {
-                    (Some((table_a, a, out_a)), Some((table_b, b, out_b))) => {
-                        rans::decode_pair(self.isa, [table_a, table_b], [a, b], [out_a, out_b])
-                    }
-                    (Some((table, stream, out)), None) => rans::decode(self.isa, table, stream, out),
-                    _ => true,
+                    })
+                    .collect();
+                let is_whole = match <[_; N]>::try_from(jobs) {
+                    Ok(jobs) => rans::decode_together(self.isa, jobs),
+                    Err(jobs) => jobs.into_iter().all(|job| rans::decode_together(self.isa, [job])),
                 };
                 if !is_whole {
                     return Err((blocks[0].0, ENDS_WRONG));

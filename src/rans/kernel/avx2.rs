@@ -36,7 +36,7 @@ static EXPAND: [[u32; 8]; 256] = {
 unsafe fn step(x: __m256i, table: &DecodeTable, words: *const u8) -> (__m256i, __m256i, usize) {
     let low12 = _mm256_set1_epi32((SCALE - 1) as i32);
     // SAFETY: indices are masked to the length of the table.
-    let entry = unsafe { _mm256_i32gather_epi32::<4>(table.0.as_ptr().cast(), _mm256_and_si256(x, low12)) };
+    let entry = unsafe { _mm256_i32gather_epi32::<4>(table.slots.as_ptr().cast(), _mm256_and_si256(x, low12)) };
     let freq = _mm256_and_si256(entry, low12);
     let offset = _mm256_and_si256(_mm256_srli_epi32::<12>(entry), low12);
     let y = _mm256_add_epi32(_mm256_mullo_epi32(freq, _mm256_srli_epi32::<12>(x)), offset);

@@ -46,7 +46,7 @@ unsafe fn step(x: uint32x4_t, table: &DecodeTable, words: *const u8) -> (uint32x
     let pairs = vreinterpretq_u64_u32(x);
     let [a, b] = [vgetq_lane_u64::<0>(pairs), vgetq_lane_u64::<1>(pairs)];
     // NEON has no gather. The mask spares the check of an index.
-    let entries = [a, a >> 32, b, b >> 32].map(|x| table.0[x as usize & (SCALE - 1) as usize]);
+    let entries = [a, a >> 32, b, b >> 32].map(|x| table.slots[x as usize & (SCALE - 1) as usize]);
     // SAFETY: the array is one register.
     let entry = unsafe { vld1q_u32(entries.as_ptr()) };
     let low12 = vdupq_n_u32(SCALE - 1);

@@ -9,7 +9,7 @@ const MASK: u32 = SCALE - 1;
 /// One decoding step without the renormalisation: the new state, and the symbol in the top byte.
 #[inline(always)]
 fn step(table: &DecodeTable, x: u32) -> (u32, u32) {
-    let entry = table.0[(x & MASK) as usize];
+    let entry = table.slots[(x & MASK) as usize];
     ((entry & 0xFFF) * (x >> SCALE_BITS) + (entry >> 12 & 0xFFF), entry)
 }
 
