@@ -11,8 +11,6 @@ export PYO3_PYTHON = $(abspath $(PYTHON))
 # The module finds Python's symbols in the interpreter that loads it, and is linked with no libpython.
 export PYO3_BUILD_EXTENSION_MODULE = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-# Tests run with the debug profile's overflow checks, and would take minutes without any optimisation.
-export CARGO_PROFILE_DEV_OPT_LEVEL ?= 1
 
 PYTHON3 ?= python3
 VENV := .venv

@@ -77,6 +77,14 @@ fn sources() -> Vec<(&'static str, Mode, Vec<u8>)> {
     let classes = add(Checkpoint::default(), "classes", Values::RowScaled, Dtype::BF16, &[400, 180]);
     let kernels = add(Checkpoint::default(), "kernels", Values::RowScaled, Dtype::F16, &[24, 16, 3, 3]);
     let patches = add(Checkpoint::default(), "patches", Values::Extremes, Dtype::BF16, &[60, 100]);
+    // Scales that change with the input channel, for which another order is smaller.
+    let orders = Values::RowScaled.bytes(Dtype::F16, 24 * 180, 9, 7);
+    let orders = Checkpoint::default().tensor("conv", Dtype::F16, &[24, 20, 3, 3], orders);
+    let contexts = [Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::F8_E4M3]
+        .into_iter()
+        .fold(Checkpoint::default(), |all, dtype| {
+            add(all, dtype.name(), Values::RowScaled, dtype, &[60, 100])
+        });
     let odd = add(
         Checkpoint::default().metadata("über", "\u{1}"),
         "\"重み\"",
@@ -90,6 +98,9 @@ fn sources() -> Vec<(&'static str, Mode, Vec<u8>)> {
         ("every-codec-inference.bs", Mode::Inference, every_codec().to_bytes()),
         ("dtypes.bs", Mode::Balanced, dtypes.to_bytes()),
         ("low-bytes.bs", Mode::Balanced, low_bytes.to_bytes()),
+        ("every-codec-storage.bs", Mode::Storage, every_codec().to_bytes()),
+        ("orders.bs", Mode::Balanced, orders.to_bytes()),
+        ("contexts.bs", Mode::Storage, contexts.to_bytes()),
         ("classes.bs", Mode::Balanced, classes.to_bytes()),
         ("kernels.bs", Mode::Balanced, kernels.to_bytes()),
         ("patches.bs", Mode::Inference, patches.to_bytes()),

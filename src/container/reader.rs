@@ -106,7 +106,7 @@ impl<S: ReadAt> Reader<S> {
         let header = Header::parse(&signed[PREFIX_BYTES as usize..], file_bytes)?;
         let mut tables = vec![0; (header.tables.end - header.tables.start) as usize];
         source.read_at(&mut tables, header.tables.start)?;
-        let pools = Pools::from_bytes(&tables).ok_or_else(|| Error::corrupt("the tables do not match their checksum"))?;
+        let pools = Pools::from_bytes(&tables).ok_or_else(|| Error::corrupt("the shared tables are damaged"))?;
         let bytes_read = AtomicU64::new((start.len() + tables.len()) as u64);
         let indices = (0..header.entries.len() + header.packs.len()).map(|_| OnceLock::new()).collect();
         let packs = header.packs.iter().map(|_| Mutex::default()).collect();

@@ -7,7 +7,9 @@
 use super::units::{self, Counts};
 use crate::rans::FreqTable;
 use crate::rans::cost::{ONE_BIT, symbol_costs};
-use crate::simd::{Isa, Level};
+use crate::simd::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Level;
 
 /// Costs here are counted in 1/512 bit, so that they fit 16 bits with a sign.
 const BIT: u32 = 512;
