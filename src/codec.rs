@@ -16,7 +16,7 @@ pub mod stored;
 pub mod zstd;
 
 use crate::rans::bits::take_u32;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The codecs, as the header names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,17 +110,27 @@ impl Coded {
 #[derive(Debug, Default)]
 pub struct Spare(Mutex<Vec<Vec<u8>>>);
 
+/// Bytes that a [`Spare`] keeps at most: not every codec takes from it what all give.
+const SPARE_BYTES: usize = 96 << 20;
+
 impl Spare {
+    fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An empty vector with room for about `n_bytes`.
     pub fn take(&self, n_bytes: usize) -> Vec<u8> {
-        let kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        let kept = self.kept().pop();
         kept.unwrap_or_else(|| Vec::with_capacity(n_bytes + n_bytes / 64))
     }
 
-    /// Keeps the memory of `bytes`.
+    /// Keeps the memory of `bytes`, unless there is enough of it.
     pub fn put(&self, mut bytes: Vec<u8>) {
         bytes.clear();
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(bytes);
+        let mut kept = self.kept();
+        if kept.iter().map(Vec::capacity).sum::<usize>() + bytes.capacity() <= SPARE_BYTES {
+            kept.push(bytes);
+        }
     }
 }
 

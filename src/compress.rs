@@ -10,6 +10,7 @@ use crate::container::writer::{Body, front};
 use crate::digest::{Md5, Md5Writer};
 use crate::dtype::Dtype;
 use crate::error::Result;
+use crate::float::Layout;
 use crate::options::{Mode, Options, Progress, no_progress};
 use crate::pool::{self, Ticker};
 use crate::safetensors::{Checkpoint, SourceTensor, build_header, matrix, row_words};
@@ -18,6 +19,7 @@ use crate::sink::Sink;
 use crate::survey::{Handling, Item, Survey, survey};
 use rayon::prelude::*;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -215,9 +217,47 @@ fn record(model: &Model<'_>, mode: Mode) -> Record {
     }
 }
 
+/// What a blob holds: the words of a tensor, or of the members of a pack.
+struct Content<'a> {
+    /// The words of each.
+    members: Vec<&'a [u8]>,
+    n_bytes: usize,
+}
+
+impl<'a> Content<'a> {
+    fn new(members: Vec<&'a [u8]>) -> Self {
+        let n_bytes = members.iter().map(|bytes| bytes.len()).sum();
+        Self { members, n_bytes }
+    }
+
+    /// Some of the bytes. Those of several members are put together, which for all packs at once would take as much memory as their tensors do.
+    fn bytes(&self, range: &Range<usize>) -> Cow<'a, [u8]> {
+        if let [bytes] = self.members[..] {
+            return Cow::Borrowed(&bytes[range.clone()]);
+        }
+        let mut gathered = Vec::with_capacity(range.len());
+        let mut start = 0;
+        for bytes in &self.members {
+            let (from, to) = (range.start.max(start), range.end.min(start + bytes.len()));
+            if from < to {
+                gathered.extend_from_slice(&bytes[from - start..to - start]);
+            }
+            start += bytes.len();
+        }
+        Cow::Owned(gathered)
+    }
+
+    fn all(&self) -> Cow<'a, [u8]> {
+        self.bytes(&(0..self.n_bytes))
+    }
+}
+
 /// A blob to be made.
 struct Job<'a> {
-    words: Words<'a>,
+    content: Content<'a>,
+    layout: Layout,
+    /// Words of a row, 0 where there are no rows.
+    row_words: usize,
     choice: Choice,
     /// The tensors of these words, with their numbers of words.
     tensors: Vec<(Matrix, usize)>,
@@ -250,34 +290,36 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
     record.tables = tables.len() as u64;
     body.append(&tables)?;
 
-    let packed: Vec<Vec<u8>> = packs
-        .iter()
-        .map(|members| members.iter().flat_map(|&i| stored_items[i].words.bytes).copied().collect())
-        .collect();
-    let pack_words = packs
-        .iter()
-        .zip(&packed)
-        .map(|(members, bytes)| (members.clone(), words(items[members[0]].dtype, &[], bytes)));
-    let alone = (0..items.len())
-        .filter(|&i| handling[i] == Handling::Alone)
-        .map(|i| (vec![i], stored_items[i].words));
-    let jobs: Vec<(Vec<usize>, Words)> = pack_words.chain(alone).collect();
-    let jobs: Vec<Job> = (jobs.into_par_iter())
-        .map(|(members, words)| {
-            let width = words.layout.word_bytes();
+    let alone = (0..items.len()).filter(|&i| handling[i] == Handling::Alone).map(|i| vec![i]);
+    let members_of: Vec<Vec<usize>> = packs.iter().cloned().chain(alone).collect();
+    let jobs: Vec<Job> = (members_of.into_par_iter())
+        .map(|members| {
+            let content = Content::new(members.iter().map(|&i| stored_items[i].words.bytes).collect());
+            let layout = items[members[0]].words.layout;
+            let width = layout.word_bytes();
             let tensors: Vec<(Matrix, usize)> = members
                 .iter()
                 .map(|&i| (items[i].words.matrix, items[i].words.bytes.len() / width))
                 .collect();
+            let bytes;
+            let words = if let [tensor] = members[..] {
+                stored_items[tensor].words
+            } else {
+                bytes = content.all();
+                words(items[members[0]].dtype, &[], &bytes)
+            };
             let choice = select::choose(words, &tensors, pools, mode, isa);
             let codec = if let Choice::Chunked(codec) = choice {
                 codec
             } else {
                 Codec::Stored
             };
-            let part_bytes = chunk_words(codec, words.layout, (words.bytes.len() / width) as u64, words.row_words) * width;
+            let row_words = words.row_words;
+            let part_bytes = chunk_words(codec, layout, (content.n_bytes / width) as u64, row_words) * width;
             Job {
-                words,
+                content,
+                layout,
+                row_words,
                 choice,
                 tensors,
                 tensor: if members.len() == 1 { Some(members[0]) } else { None },
@@ -311,10 +353,10 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
         written: Vec::new(),
         open: None,
     };
-    let mut parts = jobs.iter().enumerate().flat_map(|(job, Job { words, part_bytes, .. })| {
-        (0..words.bytes.len()).step_by(*part_bytes).map(move |start| Part {
+    let mut parts = jobs.iter().enumerate().flat_map(|(job, Job { content, part_bytes, .. })| {
+        (0..content.n_bytes).step_by(*part_bytes).map(move |start| Part {
             job,
-            range: start..words.bytes.len().min(start + part_bytes),
+            range: start..content.n_bytes.min(start + part_bytes),
         })
     });
     loop {
@@ -330,13 +372,18 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
         }
         let encode_part = |part: &Part| {
             let Job {
-                words, choice, tensors, ..
+                content,
+                layout,
+                row_words,
+                choice,
+                tensors,
+                ..
             } = &jobs[part.job];
-            let bytes = &words.bytes[part.range.clone()];
+            let bytes = &content.bytes(&part.range);
             let coded = match choice {
                 Choice::Chunked(codec) => {
-                    let Words { layout, row_words, .. } = *words;
-                    let (codec, spare, may_sort) = (*codec, &spare, mode.may_sort());
+                    let (codec, layout, row_words) = (*codec, *layout, *row_words);
+                    let (spare, may_sort) = (&spare, mode.may_sort());
                     let encoding = Encoding {
                         codec,
                         layout,
@@ -378,13 +425,12 @@ fn encode(model: &Model<'_>, mode: Mode, isa: Isa, ticker: &Ticker, body: &mut B
 
     let md5: Vec<Md5> = digests.into_iter().map(Md5Writer::finish).collect();
     let mut written = blobs.written.into_iter();
-    record.packs = (packs.iter().zip(&packed).zip(written.by_ref()))
-        .map(|((members, bytes), (codec, n_bytes))| {
+    record.packs = (packs.iter().zip(&jobs).zip(written.by_ref()))
+        .map(|((members, job), (codec, n_bytes))| {
             let dtype = items[members[0]].dtype;
-            let n_words = (bytes.len() / dtype.layout().word_bytes()) as u64;
             PackRecord {
                 dtype: dtype.name().into(),
-                words: n_words,
+                words: (job.content.n_bytes / job.layout.word_bytes()) as u64,
                 codec: codec.name().into(),
                 bytes: n_bytes,
             }
@@ -433,8 +479,8 @@ struct BlobWriter<'b, 'a> {
 
 impl BlobWriter<'_, '_> {
     fn put(&mut self, job: &Job<'_>, range: &Range<usize>, coded: &Coded) -> Result<()> {
-        let raw = job.words.bytes;
-        let n_parts = raw.len().div_ceil(job.part_bytes);
+        let Content { n_bytes: raw_bytes, .. } = job.content;
+        let n_parts = raw_bytes.div_ceil(job.part_bytes);
         let is_chunked = matches!(job.choice, Choice::Chunked(_));
         if range.start == 0 {
             self.body.align()?;
@@ -449,23 +495,24 @@ impl BlobWriter<'_, '_> {
             self.body.append(&coded.body)?;
             sizes.push((coded.head.len() as u32, coded.body.len() as u32));
         } else {
-            self.body.append(&raw[range.clone()])?;
+            self.body.append(&job.content.bytes(range))?;
             checksums.extend_from_slice(&coded.head);
         }
-        if range.end < raw.len() {
+        if range.end < raw_bytes {
             return Ok(());
         }
         let mut codec = Codec::Stored;
         if let Choice::Chunked(chosen) = job.choice {
             codec = chosen;
             self.body
-                .overwrite(*start, &Index::write(job.part_bytes / job.words.layout.word_bytes(), sizes))?;
+                .overwrite(*start, &Index::write(job.part_bytes / job.layout.word_bytes(), sizes))?;
             // The sample may have promised more than all words keep.
-            if Some(self.body.n_bytes() - *start) >= stored::blob_bytes(raw.len() as u64) {
+            if Some(self.body.n_bytes() - *start) >= stored::blob_bytes(raw_bytes as u64) {
                 codec = Codec::Stored;
                 self.body.truncate(*start)?;
-                self.body.append(raw)?;
-                *checksums = stored::checksums(raw);
+                let raw = job.content.all();
+                self.body.append(&raw)?;
+                *checksums = stored::checksums(&raw);
             }
         }
         self.body.append(checksums)?;
