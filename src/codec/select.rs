@@ -3,7 +3,7 @@
 use super::chunk::Encoding;
 use super::context::Matrix;
 use super::planes::Pools;
-use super::{Codec, Spare, palette};
+use super::{Codec, Spare, palette, zstd};
 use crate::float::Layout;
 use crate::options::Mode;
 use crate::simd::Isa;
@@ -98,10 +98,16 @@ fn is_special(sizes: &[(usize, Codec)]) -> bool {
 }
 
 fn sizes(words: Words<'_>, sample: &[u8], candidates: Vec<Codec>, pools: &Pools, mode: Mode, isa: Isa) -> Vec<(usize, Codec)> {
-    candidates
-        .into_iter()
-        .filter_map(|codec| Some((size(words, sample, codec, pools, mode, isa)?, codec)))
-        .collect()
+    let mut sizes: Vec<(usize, Codec)> = Vec::new();
+    for codec in candidates {
+        // Trying zstd takes longer than all else.
+        let least = sizes.iter().map(|(bytes, _)| *bytes).min().unwrap_or(usize::MAX);
+        if codec == Codec::Zstd && !zstd::may_take_less(sample, least) {
+            continue;
+        }
+        sizes.extend(size(words, sample, codec, pools, mode, isa).map(|bytes| (bytes, codec)));
+    }
+    sizes
 }
 
 fn size(words: Words<'_>, sample: &[u8], codec: Codec, pools: &Pools, mode: Mode, isa: Isa) -> Option<usize> {
