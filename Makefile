@@ -21,6 +21,8 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src python -type f -not -name '*.so' -not -path '*/__pycache__/*')
 PYTHON_CODE := python tests tests_py tools bench
 CLIPPY := cargo clippy --locked --all-targets
+# Nothing is linked, so libFuzzer, which takes a C++ compiler to build, need not be there.
+FUZZ_CLIPPY := CUSTOM_LIBFUZZER_PATH=fuzz/libfuzzer.a cargo clippy --locked --manifest-path fuzz/Cargo.toml
 
 .PHONY: help
 help:  ## Show this list
@@ -98,6 +100,7 @@ fuzz:  ## Fuzz each target for FUZZ_SECONDS (60); needs cargo-fuzz and a nightly
 .PHONY: format
 format: $(STAMPS)/tools  ## Format all code
 	cargo fmt
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(PYTHON) -m ruff check --fix $(PYTHON_CODE)
 	$(PYTHON) -m ruff format $(PYTHON_CODE)
 
@@ -107,12 +110,14 @@ lint: lint-format lint-rust lint-python  ## Check format, lints (warnings are er
 .PHONY: lint-format
 lint-format: $(STAMPS)/tools
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	$(PYTHON) -m ruff format --check $(PYTHON_CODE)
 
 .PHONY: lint-rust
 lint-rust: $(STAMPS)/venv
 	$(CLIPPY) -- -D warnings
 	$(CLIPPY) --features python -- -D warnings
+	$(FUZZ_CLIPPY) -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --no-deps --document-private-items --quiet
 
 # The stubs are compared with the built module, so that neither can change without the other.

@@ -9,7 +9,7 @@ bigsmall is the same.
     python bench/run.py --only sizes       # one section
     python bench/run.py --quick            # small inputs
 
-A run with --quick or --inputs writes its page under bench/results/ and leaves docs/ as it is.
+A run with --quick, --only or --inputs writes its page under bench/results/ and leaves docs/ as it is: all figures there are of one build.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def main() -> None:
 
 def write(run: Run, sections: list[str]) -> None:
     """Measure the sections and put them into the page."""
-    page = PAGE if run.kinds == inputs.KINDS else BENCH / "results" / "partial" / PAGE.name
+    is_whole = run.kinds == inputs.KINDS and set(sections) == set(SECTIONS)
+    page = PAGE if is_whole else BENCH / "results" / "partial" / PAGE.name
     parts = {"machine": tables.machine(machine.describe())}
     if "sizes" in sections:
         measured = sizes.measure(run)

@@ -45,7 +45,7 @@ pub enum Codec {
     Context,
 }
 
-/// The first release that reads each.
+/// Their names, each at its place in the enum.
 const TABLE: [(Codec, &str); 11] = [
     (Codec::Empty, "empty"),
     (Codec::Constant, "constant"),

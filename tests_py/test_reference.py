@@ -39,6 +39,7 @@ from bs_cursor import Cursor, FormatError  # noqa: E402
 from bs_layouts import BITS, LAYOUT_OF  # noqa: E402
 
 WEIGHTS = ROOT.parent / "shared" / "weights"
+GOLDEN = ROOT / "tests" / "golden"
 MODES = ["balanced", "storage", "inference"]
 
 
@@ -525,6 +526,13 @@ def restored_by_core(bigsmall: ModuleType, tmp_path: Path, content: bytes) -> by
     packed.write_bytes(content)
     bigsmall.decompress(packed, source)
     return source.read_bytes()
+
+
+@pytest.mark.parametrize("line", (GOLDEN / "MANIFEST").read_text().splitlines(), ids=lambda line: line.split()[2])
+def test_pages_describe_files_written_before(line: str) -> None:
+    packed, source, name = line.split()
+    assert hashlib.md5((GOLDEN / name).read_bytes()).hexdigest() == packed
+    assert hashlib.md5(bs_reader.source(GOLDEN / name)).hexdigest() == source
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -6,7 +6,7 @@
 Blocks of `python` are programs; a block of `text` right after one is what it prints. In blocks of `console`, lines that begin with `$ ` are
 commands and the others what they print. All run one after the other in one new directory, which holds `model.safetensors`, the demo model.
 Times, rates and sizes of memory are shown as they were, and not compared. Tables between `<!-- begin NAME -->` and `<!-- end NAME -->`
-are those of that name in docs/benchmarks.md, with the columns that README.md shows.
+are those of that name in docs/benchmarks.md, as far as `SHOWN` says.
 """
 
 import difflib
@@ -18,13 +18,26 @@ import sys
 import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 README, BENCHMARKS = ROOT / "README.md", ROOT / "docs" / "benchmarks.md"
 BLOCK = re.compile(r"^```(python|text|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLE = re.compile(r"(<!-- begin ([a-z ]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
-COLUMNS = ("input", "raw bytes", "published 4.0.0, %", "balanced, %", "storage, %")
 MEASURED = re.compile(r" *\d[\d,.]*(s\b| MB/s| MiB(?=\n|$))")
+
+
+class Shown(NamedTuple):
+    """The columns of a table that are shown, and what all rows that are begin with; `""` is any."""
+
+    columns: tuple[str, ...]
+    row: str = ""
+
+
+SHOWN = {
+    "sizes of models": Shown(("input", "raw bytes", "published 4.0.0, %", "balanced, %", "storage, %")),
+    "codec": Shown(("instruction set", "mode", "size, %", "encode, MB/s", "decode, MB/s"), "BF16 normal weights, 64 Mi elements"),
+}
 
 
 def main() -> int:
@@ -65,8 +78,9 @@ def copy_of_table(shown: re.Match[str]) -> str:
     begin, name, _, end = shown.groups()
     measured = {table[2]: table[3] for table in TABLE.finditer(BENCHMARKS.read_text())}[name]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in measured.splitlines() if line.startswith("|")]
-    kept = [rows[0].index(column) for column in COLUMNS] if rows else []
-    lines = (f"| {' | '.join(row[at] for at in kept)} |\n" for row in rows)
+    head, body = rows[:2], [row for row in rows[2:] if SHOWN[name].row in ("", row[0])]
+    kept = [rows[0].index(column) for column in SHOWN[name].columns] if rows else []
+    lines = (f"| {' | '.join(row[at] for at in kept)} |\n" for row in [*head, *body])
     return f"{begin}{''.join(lines)}{end}"
 
 

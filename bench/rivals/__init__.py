@@ -33,17 +33,16 @@ class Setting:
 class Rival:
     """`requirements`, arguments for `pip install`, go into an environment of its own; without any it runs in the harness's.
 
-    `dtypes` are those it applies to. Files of more than `most_bytes` are left out for a rival that would take minutes for them.
+    `dtypes` are those it applies to.
     """
 
     name: str
     settings: tuple[Setting, ...]
     requirements: tuple[str, ...] = ()
     dtypes: frozenset[str] = frozenset({"BF16", "F16", "F32", "F8_E4M3"})
-    most_bytes: int | None = None
 
     def applies_to(self, checkpoint: Checkpoint) -> bool:
-        return checkpoint.dtype in self.dtypes and (self.most_bytes is None or len(checkpoint.file) <= self.most_bytes)
+        return checkpoint.dtype in self.dtypes
 
     def setting(self, label: str) -> Setting:
         return next(setting for setting in self.settings if setting.label == label)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VERSION = "4.0.0"
 
-RIVAL = Rival("published", (Setting(f"published bigsmall {VERSION}"),), requirements=(f"bigsmall=={VERSION}",), most_bytes=100_000_000)
+RIVAL = Rival("published", (Setting(f"published bigsmall {VERSION}"),), requirements=(f"bigsmall=={VERSION}",))
 
 
 class Published:

@@ -10,8 +10,9 @@ use seals::Seals;
 use std::sync::OnceLock;
 
 /// Files whose chunks have one block each, for which checksums can be found.
-const FILES: [&[u8]; 4] = [
+const FILES: [&[u8]; 5] = [
     include_bytes!("../../tests/golden/every-codec-balanced.bs"),
+    include_bytes!("../../tests/golden/every-codec-storage.bs"),
     include_bytes!("../../tests/golden/every-codec-inference.bs"),
     include_bytes!("../../tests/golden/odd-header.bs"),
     include_bytes!("../../tests/golden/patches.bs"),

@@ -45,10 +45,11 @@ def run(args: argparse.Namespace) -> Exit:
         digests = [_sha256(src), _sha256(restored)]
     ratio = ratio_pct(sizes["compressed_bytes"], sizes["source_bytes"])
     same = digests[0] == digests[1]
+    is_kept = args.output_dir is not None
     facts = {
         "source": str(src),
-        "compressed": str(compressed),
-        "restored": str(restored),
+        "compressed": str(compressed) if is_kept else None,
+        "restored": str(restored) if is_kept else None,
         "mode": args.mode,
         "source_bytes": sizes["source_bytes"],
         "compressed_bytes": sizes["compressed_bytes"],
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> Exit:
         f"  sha256 of the source:   {digests[0]}",
         f"  sha256 of the restored: {digests[1]}",
         "  the same file, bit for bit" if same else "  FAIL: not the same file",
+        *([] if is_kept else ["", "The outputs were temporary and are gone; --output-dir DIR keeps them."]),
     ]
     emit(facts, lines, as_json=args.json)
     if not facts["ok"]:
