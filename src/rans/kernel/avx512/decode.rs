@@ -150,7 +150,7 @@ unsafe fn renew(x: [__m512i; 2], found: &Found, words: *const u8) -> ([__m512i; 
     ([renewed(0), renewed(1)], all_low.count_ones() as usize)
 }
 
-/// Decodes `N` streams side by side; see [`super::super::decode`].
+/// Decodes `N` streams side by side; see [`super::super::decode()`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
 pub fn decode<const N: usize>(mut streams: [Decoding<'_, '_>; N]) -> bool {
     let tables = streams.each_ref().map(|(table, ..)| *table);

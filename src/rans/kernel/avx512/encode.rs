@@ -82,7 +82,7 @@ impl<const R: usize> Entries for Permuted<R> {
     }
 }
 
-/// Encodes `N` streams side by side; every reciprocal must be exact. See [`super::encode`].
+/// Encodes `N` streams side by side; every reciprocal must be exact. See [`super::super::encode()`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
 pub fn encode<const N: usize>(tables: [&EncodeTable; N], symbols: [&[u8]; N], encoders: [&mut Encoder; N]) {
     // Longer streams get a start, so that all have the same number of whole steps left.
