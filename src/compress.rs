@@ -9,7 +9,7 @@ use crate::container::header::{PackRecord, Record, TensorRecord, to_hex};
 use crate::container::writer::{Body, front};
 use crate::digest::{Md5, Md5Writer};
 use crate::dtype::Dtype;
-use crate::error::Result;
+use crate::error::{Place, Result};
 use crate::float::Layout;
 use crate::options::{Mode, Options, Progress, no_progress};
 use crate::pool::{self, Ticker};
@@ -62,7 +62,7 @@ pub fn compress_bytes_with(source: &[u8], options: &Options, isa: Isa) -> Result
 /// Compresses one checkpoint file.
 pub(crate) fn compress_file(source: &Path, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
     let checkpoint = Checkpoint::open(source)?;
-    compress_model(&Model::of(&checkpoint), target, options, progress)
+    compress_model(&Model::of(&checkpoint), target, options, progress).at_path(source)
 }
 
 /// Compresses what is in memory or mapped to a file.
@@ -81,7 +81,7 @@ pub(crate) fn compress_model(model: &Model<'_>, target: &Path, options: &Options
             let Body::File { data_offset, n_bytes, .. } = body else {
                 unreachable!("it was made in the file")
             };
-            sink.write_at(&front(&mut record, Some(data_offset)), 0)?;
+            sink.write_at(&front(&mut record, Some(data_offset))?, 0)?;
             Ok(data_offset + n_bytes)
         })?
     };
@@ -98,7 +98,7 @@ fn in_memory(model: &Model<'_>, options: &Options, isa: Isa, progress: Progress<
     pool::run(options.threads, model.raw_bytes(), progress, |ticker| {
         let mut body = Body::Memory(Vec::new());
         let mut record = encode(model, options.mode, isa, ticker, &mut body)?;
-        let mut file = front(&mut record, None);
+        let mut file = front(&mut record, None)?;
         if let Body::Memory(blobs) = body {
             file.extend(blobs);
         }

@@ -1,5 +1,8 @@
 //! Model directories: shards with an index, and the small files beside them.
 
+mod index;
+mod other_files;
+
 use crate::compress::{Model, Summary, compress_file, compress_model};
 use crate::decompress::decompress_file;
 use crate::error::{Error, Place, Result};
@@ -9,42 +12,15 @@ use crate::scan::{Estimate, scan_model};
 use crate::sink::Sink;
 use crate::source::Map as FileMap;
 use crate::verify::{Problem, Verification, verify_file};
-use serde::{Deserialize, Serialize};
+use index::{INDEX, Index, Shard, SourceIndex};
+use other_files::OtherFiles;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-/// The file that says what the shards of a directory hold.
-pub const INDEX: &str = "bigsmall.index.json";
-const INDEX_FORMAT: &str = "bigsmall-index";
-const INDEX_VERSION: u32 = 1;
-/// How the safetensors index of a sharded model ends.
-const SOURCE_INDEX_END: &str = ".safetensors.index.json";
 const SOURCE_END: &str = "safetensors";
 const PACKED_END: &str = "bs";
-
-#[derive(Serialize, Deserialize)]
-struct Index {
-    format: String,
-    version: u32,
-    shards: Vec<Shard>,
-    weight_map: BTreeMap<String, String>,
-    source_index: Option<SourceIndex>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Shard {
-    file: String,
-    source: String,
-    bytes: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SourceIndex {
-    file: String,
-    text: String,
-}
 
 /// Compresses a file, or a model directory. A directory becomes one file if `target` ends in `.bs`, otherwise a directory.
 ///
@@ -59,9 +35,15 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
     if target.extension() == Some(OsStr::new(PACKED_END)) {
         return compress_joined(&shards, target, options, progress);
     }
+    let source_index = SourceIndex::of(source)?;
+    let model = ModelDirectory {
+        path: source,
+        shards: &shards,
+        source_index: source_index.as_ref(),
+    };
     let mut weight_map = BTreeMap::new();
     let mut records = Vec::new();
-    into_directory(source, target, options, &shards, progress, |shard, staged, progress| {
+    into_directory(&model, target, options, progress, |shard, staged, progress| {
         let name = format!("{}.{PACKED_END}", stem(shard));
         let checkpoint = Checkpoint::open(shard)?;
         for tensor in &checkpoint.tensors {
@@ -78,14 +60,7 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
         Ok(summary)
     })
     .and_then(|staged| {
-        let source_index = source_index(source)?;
-        let index = Index {
-            format: INDEX_FORMAT.into(),
-            version: INDEX_VERSION,
-            shards: records,
-            weight_map,
-            source_index,
-        };
+        let index = Index::new(records, weight_map, source_index);
         let json = serde_json::to_vec_pretty(&index).expect("strings and numbers always serialise");
         staged.write(INDEX, &json)?;
         staged.finish()
@@ -101,21 +76,24 @@ pub fn decompress(source: &Path, target: &Path, options: &Options, progress: Pro
     if !metadata(source)?.is_dir() {
         return decompress_file(source, target, options, progress);
     }
-    let index = read_index(source)?;
+    let index = Index::read(source)?;
     let shards = packed_shards(source, index.as_ref())?;
-    let source_of = |shard: &Path| -> Result<String> {
+    let source_of = |shard: &Path| {
         let known = index
             .as_ref()
             .and_then(|index| index.shards.iter().find(|one| source.join(&one.file) == *shard));
-        let name = known.map_or_else(|| format!("{}.{SOURCE_END}", stem(shard)), |one| one.source.clone());
-        plain_name(&name).map(|()| name)
+        known.map_or_else(|| format!("{}.{SOURCE_END}", stem(shard)), |one| one.source.clone())
     };
-    into_directory(source, target, options, &shards, progress, |shard, staged, progress| {
-        decompress_file(shard, &staged.join(source_of(shard)?), options, progress)
+    let model = ModelDirectory {
+        path: source,
+        shards: &shards,
+        source_index: index.as_ref().and_then(|index| index.source_index.as_ref()),
+    };
+    into_directory(&model, target, options, progress, |shard, staged, progress| {
+        decompress_file(shard, &staged.join(source_of(shard)), options, progress)
     })
     .and_then(|staged| {
-        if let Some(SourceIndex { file, text }) = index.as_ref().and_then(|index| index.source_index.as_ref()) {
-            plain_name(file)?;
+        if let Some(SourceIndex { file, text }) = model.source_index {
             staged.write(file, text.as_bytes())?;
         }
         staged.finish()
@@ -130,7 +108,7 @@ pub fn verify(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -
     if !metadata(path)?.is_dir() {
         return verify_file(path, fast, threads, progress);
     }
-    let index = read_index(path)?;
+    let index = Index::read(path)?;
     let shards = packed_shards(path, index.as_ref())?;
     let mut found = Verification::default();
     let total: u64 = shards
@@ -169,22 +147,25 @@ pub fn verify(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -
 /// Estimates what compressing a file or directory would do; also the bytes and the number of its files.
 ///
 /// # Errors
-/// `Io`, `Source`.
-pub fn scan(source: &Path, mode: Mode, threads: usize) -> Result<(Vec<Estimate>, u64, usize)> {
+/// `Io`, `Source`, `Interrupted`.
+pub fn scan(source: &Path, mode: Mode, threads: usize, progress: Progress<'_>) -> Result<(Vec<Estimate>, u64, usize)> {
     let files = if metadata(source)?.is_dir() {
         shards(source, SOURCE_END)?
     } else {
         vec![source.to_owned()]
     };
+    let opened = files.iter().map(|file| Checkpoint::open(file)).collect::<Result<Vec<_>>>()?;
+    let models: Vec<Model> = opened.iter().map(Model::of).collect();
+    let total = models.iter().map(Model::raw_bytes).sum();
     let mut estimates = Vec::new();
-    let mut bytes = 0;
-    for file in &files {
-        let checkpoint = Checkpoint::open(file)?;
-        bytes += checkpoint.file_bytes();
-        let model = Model::of(&checkpoint);
-        estimates.extend(crate::pool::run(threads, 0, &crate::no_progress, |_| scan_model(&model, mode)).at_path(file)?);
+    let mut before = 0;
+    for (model, file) in models.iter().zip(&files) {
+        let progress = |done, _| progress(before + done, total);
+        let found = crate::pool::run(threads, model.raw_bytes(), &progress, |ticker| scan_model(model, mode, ticker));
+        estimates.extend(found.at_path(file)?);
+        before += model.raw_bytes();
     }
-    Ok((estimates, bytes, files.len()))
+    Ok((estimates, opened.iter().map(Checkpoint::file_bytes).sum(), files.len()))
 }
 
 /// The compressed files of a path: itself, or the shards of a directory.
@@ -195,7 +176,7 @@ pub fn packed_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    packed_shards(path, read_index(path)?.as_ref())
+    packed_shards(path, Index::read(path)?.as_ref())
 }
 
 fn compress_joined(shards: &[PathBuf], target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
@@ -261,10 +242,7 @@ impl Staged {
                     return Err(at(std::io::ErrorKind::AlreadyExists.into()));
                 }
                 // The old directory keeps its contents until the new one stands in its place.
-                let aside = tempfile::Builder::new()
-                    .prefix(".bigsmall-")
-                    .tempdir_in(parent(&target))
-                    .map_err(at)?;
+                let aside = hidden_directory(&target)?;
                 fs::rename(&target, aside.path().join("old")).map_err(at)?;
                 if let Err(error) = fs::rename(&staged, &target) {
                     let _ = fs::rename(aside.path().join("old"), &target);
@@ -285,44 +263,62 @@ impl Staged {
     }
 }
 
-/// Makes each shard in a new directory, then copies what else the source holds.
+/// A directory with weights.
+struct ModelDirectory<'a> {
+    path: &'a Path,
+    shards: &'a [PathBuf],
+    source_index: Option<&'a SourceIndex>,
+}
+
+/// Makes a new directory with each shard and copies of what else the model's holds.
 fn into_directory(
-    source: &Path,
+    model: &ModelDirectory<'_>,
     target: &Path,
     options: &Options,
-    shards: &[PathBuf],
     progress: Progress<'_>,
     mut make: impl FnMut(&Path, &Path, Progress<'_>) -> Result<Summary>,
 ) -> Result<Staged> {
     if !options.force && target.symlink_metadata().is_ok() {
         return Err(Error::io(std::io::ErrorKind::AlreadyExists.into(), target));
     }
-    if target.is_file() {
+    if target.is_dir() {
+        check_replaceable(target)?;
+    } else if target.exists() {
         return Err(Error::io(std::io::ErrorKind::NotADirectory.into(), target));
     }
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".bigsmall-");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    let directory = builder.tempdir_in(parent(target)).map_err(|error| Error::io(error, target))?;
-    let sizes = shards
-        .iter()
+    let directory = hidden_directory(target)?;
+    let staged = directory.path().to_owned();
+    // Told as if it had its name already: nobody knows the other, which is gone by then.
+    let named = |error: Error| {
+        let inside = error.path.as_ref().and_then(|path| path.strip_prefix(&staged).ok());
+        let path = inside.map(|inside| target.join(inside));
+        Error {
+            path: path.or(error.path),
+            ..error
+        }
+    };
+    let sizes = (model.shards.iter())
         .map(|shard| Ok(metadata(shard)?.len()))
         .collect::<Result<Vec<u64>>>()?;
     let total = sizes.iter().sum();
+    // First, since what cannot be copied is then told before the long work.
+    let others = OtherFiles {
+        root: model.path,
+        source_index: model.source_index.map(|index| &*index.file),
+        output: target.canonicalize().ok(),
+        may_go_on: &|| progress(0, total),
+    };
+    others.copy_to(&staged).map_err(named)?;
     let mut summary = Summary::default();
     let mut before = 0;
-    for (shard, bytes) in shards.iter().zip(sizes) {
-        let one = make(shard, directory.path(), &|done, of| {
-            progress(before + scaled(done, of, bytes), total)
-        })?;
+    for (shard, bytes) in model.shards.iter().zip(sizes) {
+        let one = make(shard, &staged, &|done, of| progress(before + scaled(done, of, bytes), total)).map_err(named)?;
         summary.source_bytes += one.source_bytes;
         summary.compressed_bytes += one.compressed_bytes;
         summary.n_tensors += one.n_tensors;
         summary.outputs.extend(one.outputs);
         before += bytes;
     }
-    copy_others(source, directory.path(), source)?;
     Ok(Staged {
         directory,
         target: target.to_owned(),
@@ -331,28 +327,36 @@ fn into_directory(
     })
 }
 
-/// Copies all files but weights and their indices.
-fn copy_others(from: &Path, to: &Path, root: &Path) -> Result<()> {
-    for entry in fs::read_dir(from).map_err(|error| Error::io(error, from))? {
-        let path = entry.map_err(|error| Error::io(error, from))?.path();
-        let name = file_name(&path);
-        let at = |error| Error::io(error, &path);
-        let copy = to.join(&name);
-        if metadata(&path)?.is_dir() {
-            // What begins with a dot is some tool's own: version control, caches, downloads.
-            if !name.starts_with('.') {
-                fs::create_dir(&copy).map_err(at)?;
-                copy_others(&path, &copy, root)?;
-            }
-            continue;
-        }
-        let is_weights = [SOURCE_END, PACKED_END].iter().any(|end| path.extension() == Some(OsStr::new(end)));
-        let is_index = name == INDEX || name.ends_with(SOURCE_INDEX_END);
-        if from != root || !(is_weights || is_index) {
-            fs::copy(&path, &copy).map_err(at)?;
+/// A new directory beside `path`, removed when dropped.
+fn hidden_directory(path: &Path) -> Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".bigsmall-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    // By its kind alone: the crate's own words tell of a name that nobody knows.
+    builder
+        .tempdir_in(parent(path))
+        .map_err(|error| Error::io(error.kind().into(), path))
+}
+
+/// Refuses to replace a directory that cannot be an earlier output, and with it whatever it holds.
+fn check_replaceable(directory: &Path) -> Result<()> {
+    let mut is_empty = true;
+    for entry in fs::read_dir(directory).map_err(|error| Error::io(error, directory))? {
+        is_empty = false;
+        if is_weights(&entry.map_err(|error| Error::io(error, directory))?.path()) {
+            return Ok(());
         }
     }
-    Ok(())
+    if is_empty {
+        Ok(())
+    } else {
+        Err(Error::option("a directory without weights is no earlier output and is not replaced").at_path(directory))
+    }
+}
+
+fn is_weights(path: &Path) -> bool {
+    [SOURCE_END, PACKED_END].iter().any(|end| path.extension() == Some(OsStr::new(end)))
 }
 
 /// Files of a directory with that ending, by name.
@@ -381,7 +385,6 @@ fn packed_shards(directory: &Path, index: Option<&Index>) -> Result<Vec<PathBuf>
     let Some(index) = index else { return shards(directory, PACKED_END) };
     let mut paths = Vec::with_capacity(index.shards.len());
     for shard in &index.shards {
-        plain_name(&shard.file).at_path(&directory.join(INDEX))?;
         let path = directory.join(&shard.file);
         metadata(&path)?;
         paths.push(path);
@@ -389,53 +392,17 @@ fn packed_shards(directory: &Path, index: Option<&Index>) -> Result<Vec<PathBuf>
     Ok(paths)
 }
 
-fn read_index(directory: &Path) -> Result<Option<Index>> {
-    let path = directory.join(INDEX);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = fs::read(&path).map_err(|error| Error::io(error, &path))?;
-    let index: Index =
-        serde_json::from_slice(&text).map_err(|error| Error::format(format!("not a bigsmall index: {error}")).at_path(&path))?;
-    if index.format != INDEX_FORMAT || index.version != INDEX_VERSION {
-        return Err(Error::new(crate::Kind::Version, "an index of a format that this release does not know").at_path(&path));
-    }
-    if index.shards.is_empty() {
-        return Err(Error::format("an index without shards").at_path(&path));
-    }
-    Ok(Some(index))
-}
-
-fn source_index(directory: &Path) -> Result<Option<SourceIndex>> {
-    let at = |error| Error::io(error, directory);
-    let mut found: Vec<PathBuf> = fs::read_dir(directory)
-        .map_err(at)?
-        .map(|entry| Ok(entry.map_err(at)?.path()))
-        .collect::<Result<_>>()?;
-    found.retain(|path| file_name(path).ends_with(SOURCE_INDEX_END));
-    found.sort();
-    let Some(path) = found.first() else { return Ok(None) };
-    let text = fs::read_to_string(path).map_err(|error| Error::io(error, path))?;
-    Ok(Some(SourceIndex {
-        file: file_name(path),
-        text,
-    }))
-}
-
-/// Refuses names that lead out of the directory.
-fn plain_name(name: &str) -> Result<()> {
-    let mut parts = Path::new(name).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(_)), None) => Ok(()),
-        _ => Err(Error::format(format!("{name:?} is not the name of a file in this directory"))),
-    }
-}
-
 fn check_apart(source: &Path, target: &Path) -> Result<()> {
-    match (source.canonicalize(), target.canonicalize()) {
-        (Ok(a), Ok(b)) if a == b => Err(Error::option("source and target are the same").at_path(target)),
-        _ => Ok(()),
+    let (Ok(source), Ok(existing)) = (source.canonicalize(), target.canonicalize()) else {
+        return Ok(());
+    };
+    if source == existing {
+        return Err(Error::option("source and target are the same").at_path(target));
     }
+    if source.is_dir() && source.starts_with(&existing) {
+        return Err(Error::option("the source lies in the target, which would be replaced").at_path(target));
+    }
+    Ok(())
 }
 
 fn metadata(path: &Path) -> Result<fs::Metadata> {

@@ -1,5 +1,7 @@
-//! Every bound that a hostile file is checked against, with its reason.
+//! Every bound that a hostile file or request is checked against, with its reason.
 
+/// Threads that a caller may ask for: more than any machine runs, and few enough to start.
+pub const MAX_THREADS: usize = 1024;
 /// Bytes of a stored header: the bound of safetensors, whose header ours describes.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes of an unpacked header: names and shapes of 100 MB of safetensors header, and our own fields.

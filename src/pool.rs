@@ -1,6 +1,7 @@
 //! Threads, and telling the caller how far they are.
 
 use crate::error::{Error, Result};
+use crate::limits::MAX_THREADS;
 use crate::options::Progress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -36,6 +37,9 @@ impl Ticker {
 /// # Errors
 /// Those of `work`; `Option` if so many threads cannot be had.
 pub fn run<T: Send>(threads: usize, total: u64, progress: Progress<'_>, work: impl FnOnce(&Ticker) -> Result<T> + Send) -> Result<T> {
+    if threads > MAX_THREADS {
+        return Err(Error::option(format!("{threads} threads are more than {MAX_THREADS}")));
+    }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
     let pool = pool.map_err(|error| Error::option(format!("{threads} threads: {error}")))?;
     let ticker = Ticker::default();

@@ -3,9 +3,14 @@
 use crate::codec::context::Matrix;
 use crate::dtype::Dtype;
 use crate::error::{Error, Place, Result};
+use crate::limits::{MAX_DIMS, MAX_HEADER_BYTES};
 use crate::source::Map as FileMap;
-use safetensors::SafeTensors;
+use safetensors::{SafeTensorError, SafeTensors};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -95,10 +100,25 @@ impl<B: AsRef<[u8]>> Checkpoint<B> {
         if all.starts_with(crate::container::MAGIC) {
             return Err(Error::source("this is a .bs file already, not safetensors"));
         }
-        let (header_bytes, _) =
-            SafeTensors::read_metadata(all).map_err(|error| Error::source(format!("not a valid safetensors file: {error}")))?;
-        let header = 8..8 + header_bytes;
-        let (metadata, mut tensors) = parse_header(&all[header.clone()]).map_err(Error::source)?;
+        let header = header_range(all)?;
+        // Before the crate looks at it, whose errors name no tensor and which takes the last of two tensors of one name.
+        let (metadata, mut tensors) = parse_header(&all[header.clone()])?;
+        SafeTensors::read_metadata(all).map_err(|error| match error {
+            SafeTensorError::InvalidOffset(name) => {
+                Error::source("its data overlaps another's, or leaves a gap before it").at_tensor(&name)
+            }
+            SafeTensorError::MetadataIncompleteBuffer => {
+                let described = tensors.iter().map(|tensor| tensor.range.end).max().unwrap_or(0);
+                let needed = header.end.saturating_add(described);
+                let what = if needed > all.len() {
+                    "truncated"
+                } else {
+                    "longer than its header says"
+                };
+                Error::source(format!("the file is {what}: {} bytes instead of {needed}", all.len()))
+            }
+            error => Error::source(format!("not a valid safetensors file: {error}")),
+        })?;
         tensors.sort_by_key(in_data_order);
         Ok(Self {
             bytes,
@@ -129,18 +149,69 @@ fn in_data_order(tensor: &SourceTensor) -> (usize, usize) {
     (tensor.range.start, tensor.range.end)
 }
 
+/// Where the header of a file lies that is all here.
+fn header_range(all: &[u8]) -> Result<Range<usize>> {
+    if all.is_empty() {
+        return Err(Error::source("the file is empty"));
+    }
+    let (length, rest) = all
+        .split_first_chunk::<8>()
+        .ok_or_else(|| Error::source("not a safetensors file: it is too short"))?;
+    let n_bytes = u64::from_le_bytes(*length);
+    if n_bytes > MAX_HEADER_BYTES {
+        let message = format!("not a safetensors file: a header of {n_bytes} bytes is longer than {MAX_HEADER_BYTES}");
+        return Err(Error::source(message));
+    }
+    if n_bytes > rest.len() as u64 {
+        return Err(Error::source("the file is truncated: it ends inside its header"));
+    }
+    Ok(8..8 + n_bytes as usize)
+}
+
 /// The metadata of a header, and its tensors in its order.
 type Parsed = (Option<Map<String, Value>>, Vec<SourceTensor>);
 
+/// Members of a JSON object in their order, of which a `Map` would keep only the last of those that share a name.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Members;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Each)
+    }
+}
+
 /// Parses a header.
-fn parse_header(header: &[u8]) -> std::result::Result<Parsed, String> {
-    #[derive(serde::Deserialize)]
+fn parse_header(header: &[u8]) -> Result<Parsed> {
+    #[derive(Deserialize)]
+    #[serde(expecting = "an object of dtype, shape and data_offsets")]
     struct Info {
         dtype: String,
         shape: Vec<u64>,
         data_offsets: (usize, usize),
     }
-    let all: Map<String, Value> = serde_json::from_slice(header).map_err(|error| format!("the header is not JSON: {error}"))?;
+    let wrong = |name: &str, message: String| Error::source(message).at_tensor(name);
+    let Members(all) = serde_json::from_slice(header)
+        .map_err(|error| Error::source(format!("not a safetensors file: its header is not JSON: {error}")))?;
+    let mut names = HashSet::with_capacity(all.len());
+    for (name, _) in &all {
+        if !names.insert(name) {
+            return Err(wrong(name, "the name occurs twice".into()));
+        }
+    }
     let mut metadata = None;
     let mut tensors = Vec::with_capacity(all.len());
     for (name, value) in all {
@@ -148,12 +219,15 @@ fn parse_header(header: &[u8]) -> std::result::Result<Parsed, String> {
             metadata = match value {
                 Value::Object(map) if map.values().all(Value::is_string) => Some(map),
                 Value::Null => None,
-                _ => return Err("the metadata is not an object of strings".into()),
+                _ => return Err(Error::source("the metadata is not an object of strings")),
             };
             continue;
         }
-        let info: Info = serde_json::from_value(value).map_err(|error| format!("tensor {name:?}: {error}"))?;
-        let dtype = Dtype::from_name(&info.dtype).ok_or_else(|| format!("tensor {name:?}: dtype {:?} is not known", info.dtype))?;
+        let info: Info = serde_json::from_value(value).map_err(|error| wrong(&name, error.to_string()))?;
+        let dtype = Dtype::from_name(&info.dtype).ok_or_else(|| wrong(&name, format!("dtype {:?} is not known", info.dtype)))?;
+        if info.shape.len() > MAX_DIMS {
+            return Err(wrong(&name, format!("{} dimensions are more than {MAX_DIMS}", info.shape.len())));
+        }
         let bytes = info
             .shape
             .iter()
@@ -161,7 +235,7 @@ fn parse_header(header: &[u8]) -> std::result::Result<Parsed, String> {
             .and_then(|n| dtype.bytes_of(n));
         let (start, end) = info.data_offsets;
         if start > end || bytes != Some((end - start) as u64) {
-            return Err(format!("tensor {name:?}: its offsets do not fit its shape"));
+            return Err(wrong(&name, "its offsets do not fit its shape".into()));
         }
         tensors.push(SourceTensor {
             name,

@@ -9,6 +9,7 @@ use crate::compress::Model;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::options::Mode;
+use crate::pool::Ticker;
 use crate::simd::Isa;
 use crate::survey::{Handling, survey};
 use rayon::prelude::*;
@@ -40,7 +41,7 @@ pub struct Estimate {
 }
 
 /// Estimates every tensor of a model.
-pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>> {
+pub(crate) fn scan_model(model: &Model<'_>, mode: Mode, ticker: &Ticker) -> Result<Vec<Estimate>> {
     let isa = Isa::current()?;
     let items = model.items();
     let survey = survey(&items, mode, isa);
@@ -84,8 +85,9 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>>
             [bf16, f16] if tied_to.is_none() && kind == "planes" && bf16 + f16 == raw_bytes => "f16_native",
             _ => kind,
         };
+        ticker.advance(raw_bytes)?;
         let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-        Estimate {
+        Ok(Estimate {
             name,
             dtype: tensor.dtype,
             shape,
@@ -94,9 +96,9 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode) -> Result<Vec<Estimate>>
             estimated_bytes: bytes + RECORD_BYTES,
             tied_to,
             widened_bytes,
-        }
+        })
     };
-    let mut estimates: Vec<Estimate> = (0..items.len()).into_par_iter().map(one).collect();
+    let mut estimates = (0..items.len()).into_par_iter().map(one).collect::<Result<Vec<Estimate>>>()?;
     if let Some(first) = estimates.first_mut() {
         first.estimated_bytes += FILE_BYTES + survey.pools.to_bytes().len() as u64;
     }

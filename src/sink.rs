@@ -17,11 +17,14 @@ impl Sink {
     /// Begins a file that is to be called `path`. What stands there is replaced only with `force`.
     ///
     /// # Errors
-    /// `Io`; an existing file without `force` is `AlreadyExists`.
+    /// `Io`; an existing file without `force` is `AlreadyExists`. `Option` for a device or pipe, which is never replaced.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
         let at = |error| Error::io(error, path);
         if path.is_dir() {
             return Err(at(io::ErrorKind::IsADirectory.into()));
+        }
+        if path.metadata().is_ok_and(|existing| !existing.is_file()) {
+            return Err(Error::option("a device or pipe is not replaced").at_path(path));
         }
         if !force && path.symlink_metadata().is_ok() {
             return Err(at(io::ErrorKind::AlreadyExists.into()));
@@ -30,12 +33,13 @@ impl Sink {
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".bigsmall-").suffix(".tmp");
-        // Temporary files are private by default; a checkpoint is to have the rights that any new file gets.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-        let file = builder.tempfile_in(directory).map_err(at)?;
+        // Opened here and not by the crate, whose files are private; a checkpoint is to have the rights that any new file gets.
+        let create = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
+        let file = tempfile::Builder::new()
+            .prefix(".bigsmall-")
+            .suffix(".tmp")
+            .make_in(directory, create)
+            .map_err(at)?;
         Ok(Self {
             file,
             path: path.to_owned(),

@@ -115,10 +115,15 @@ impl AsRef<[u8]> for Map {
 
 fn open(path: &Path) -> Result<(File, u64)> {
     let at = |error| Error::io(error, path);
-    let file = File::open(path).map_err(at)?;
-    let metadata = file.metadata().map_err(at)?;
+    // Asked before the file is opened, since opening a pipe waits for its other end.
+    let metadata = path.metadata().map_err(at)?;
     if metadata.is_dir() {
         return Err(at(std::io::ErrorKind::IsADirectory.into()));
     }
-    Ok((file, metadata.len()))
+    if !metadata.is_file() {
+        return Err(Error::option("a device or pipe cannot be read at offsets; a file is needed").at_path(path));
+    }
+    let file = File::open(path).map_err(at)?;
+    let n_bytes = file.metadata().map_err(at)?.len();
+    Ok((file, n_bytes))
 }

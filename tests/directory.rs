@@ -127,14 +127,63 @@ fn a_model_may_become_one_file() {
 }
 
 #[test]
+fn force_replaces_no_directory_that_is_not_an_output() {
+    let (root, model) = model();
+    let other = root.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("precious"), "").unwrap();
+    let before = contents(root.path());
+    for target in [root.path(), &other, &model] {
+        let error = compress(&model, target, &FORCE, &no_progress).unwrap_err();
+        assert!(matches!(error.kind, Kind::Option), "{error:?}");
+        assert!(contents(root.path()) == before);
+    }
+}
+
+#[test]
+fn an_output_in_the_source_is_not_part_of_it() {
+    let (_root, model) = model();
+    let packed = model.join("packed");
+    compress(&model, &packed, &OPTIONS, &no_progress).unwrap();
+    let first = contents(&packed);
+    compress(&model, &packed, &FORCE, &no_progress).unwrap();
+    assert!(contents(&packed) == first);
+}
+
+#[test]
+fn a_second_safetensors_index_is_a_file_like_others() {
+    let (root, model) = model();
+    fs::write(model.join("model.fp16.safetensors.index.json"), "{}").unwrap();
+    let (packed, back) = (root.path().join("packed"), root.path().join("back"));
+    compress(&model, &packed, &OPTIONS, &no_progress).unwrap();
+    decompress(&packed, &back, &OPTIONS, &no_progress).unwrap();
+    assert!(contents(&back) == contents(&model));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_cannot_be_copied_is_told_before_the_work() {
+    let (root, model) = model();
+    std::os::unix::fs::symlink("nowhere", model.join("dangling")).unwrap();
+    let progress = |done: u64, _| {
+        assert_eq!(done, 0);
+        true
+    };
+    let error = compress(&model, &root.path().join("packed"), &OPTIONS, &progress).unwrap_err();
+    assert!(is_io(&error, ErrorKind::NotFound), "{error:?}");
+    assert_eq!(error.path, Some(model.join("dangling")));
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn an_existing_directory_is_kept_unless_forced() {
     let (root, model) = model();
     let packed = root.path().join("packed");
     fs::create_dir(&packed).unwrap();
-    fs::write(packed.join("precious"), "").unwrap();
     let error = compress(&model, &packed, &OPTIONS, &no_progress).unwrap_err();
     assert!(is_io(&error, ErrorKind::AlreadyExists), "{error:?}");
-    assert_eq!(contents(&packed).len(), 1);
+    compress(&model, &packed, &FORCE, &no_progress).unwrap();
+    fs::write(packed.join("of an earlier run"), "").unwrap();
     compress(&model, &packed, &FORCE, &no_progress).unwrap();
     assert_eq!(contents(&packed).len(), 6);
 
@@ -215,12 +264,19 @@ fn an_index_that_lies_is_refused() {
     let intact = index(&packed);
     let outside = root.path().join("outside.bs");
     fs::copy(packed.join(format!("{}.bs", SHARDS[0])), &outside).unwrap();
-    let edits: [(&str, &str, Value); 9] = [
+    let shard = |field: &str| intact["shards"][0][field].clone();
+    let edits: [(&str, &str, Value); 14] = [
         ("a shard elsewhere", "/shards/0/file", "../outside.bs".into()),
         ("a shard at the root", "/shards/0/file", outside.to_str().unwrap().into()),
         ("a source elsewhere", "/shards/0/source", "../escaped.safetensors".into()),
         ("a source that is none", "/shards/0/source", "".into()),
         ("a source that is this directory", "/shards/0/source", ".".into()),
+        // One file may not take the place of another.
+        ("a source of another shard", "/shards/1/source", shard("source")),
+        ("a shard twice", "/shards/1/file", shard("file")),
+        ("another file for a source", "/shards/1/source", "config.json".into()),
+        ("a shard for the index", "/source_index/file", shard("source")),
+        ("a tensor in no shard", "/weight_map/lm_head", "gone.bs".into()),
         ("an index elsewhere", "/source_index/file", "../escaped.json".into()),
         ("another format", "/format", "zip".into()),
         ("a later version", "/version", 2.into()),
@@ -230,18 +286,19 @@ fn an_index_that_lies_is_refused() {
         let mut index = intact.clone();
         *index.pointer_mut(place).unwrap() = value;
         fs::write(packed.join("bigsmall.index.json"), index.to_string()).unwrap();
-        let error = decompress(&packed, &back, &OPTIONS, &no_progress).expect_err(what);
-        assert!(matches!(error.kind, Kind::Format | Kind::Version), "{what}: {error:?}");
+        for error in [
+            decompress(&packed, &back, &FORCE, &no_progress).expect_err(what),
+            verify(&packed, false, 2, &no_progress).expect_err(what),
+        ] {
+            assert!(matches!(error.kind, Kind::Format | Kind::Version), "{what}: {error:?}");
+            assert_eq!(error.path, Some(packed.join("bigsmall.index.json")), "{what}");
+        }
         assert!(!back.exists() && !root.path().join("escaped.safetensors").exists() && !root.path().join("escaped.json").exists());
     }
-    // Two shards for one file: the second may not take the place of the first.
-    let mut index = intact.clone();
-    index["shards"][1]["source"] = index["shards"][0]["source"].clone();
-    fs::write(packed.join("bigsmall.index.json"), index.to_string()).unwrap();
-    assert!(decompress(&packed, &back, &OPTIONS, &no_progress).is_err() && !back.exists());
     // A shard that is gone, and tensors that are elsewhere.
     let mut index = intact.clone();
     index["shards"][1]["file"] = "gone.bs".into();
+    index["weight_map"]["lm_head"] = "gone.bs".into();
     fs::write(packed.join("bigsmall.index.json"), index.to_string()).unwrap();
     assert!(is_io(
         &decompress(&packed, &back, &OPTIONS, &no_progress).unwrap_err(),

@@ -165,7 +165,7 @@ fn nothing_is_left_behind_by_what_fails() {
             matches!(error.kind, Kind::Format) && error.path.as_ref() == Some(&broken),
             "{what}: {error:?}"
         );
-        assert!(scan(&broken, Mode::Balanced, 1).is_err());
+        assert!(scan(&broken, Mode::Balanced, 1, &no_progress).is_err());
     }
     assert_eq!(names(root), ["broken.safetensors", "model.safetensors"]);
     assert!(fs::read(&path).unwrap() == source);

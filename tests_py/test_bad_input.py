@@ -1,5 +1,6 @@
 """Input that is not what it should be, and outputs that cannot be written: the right exception, and nothing left behind."""
 
+import errno
 import os
 import random
 import struct
@@ -173,6 +174,7 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path) -> None:
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}'.ljust(64) + bytes(4),
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(64) + bytes(4),
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}'.ljust(64) + bytes(1),
+        struct.pack("<Q", 192) + (b'{"x":{"dtype":"U8","shape":[' + b"1," * 64 + b'1],"data_offsets":[0,1]}}').ljust(192) + bytes(1),
     ],
     ids=[
         "empty",
@@ -187,6 +189,7 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path) -> None:
         "negative",
         "cut data",
         "half a byte",
+        "65 dimensions",
     ],
 )
 def test_sources_that_are_no_safetensors(tmp_path: Path, contents: bytes) -> None:
@@ -199,12 +202,40 @@ def test_sources_that_are_no_safetensors(tmp_path: Path, contents: bytes) -> Non
     assert files_of(tmp_path).keys() == {"a.safetensors"}
 
 
-def test_duplicate_names_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("second", [(1, 2), (0, 1)], ids=["two tensors", "the same twice"])
+def test_duplicate_names_are_refused(tmp_path: Path, second: tuple[int, int]) -> None:
     entry = b'"x":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}'
-    text = b"{" + entry % (0, 1) + b"," + entry % (1, 2) + b"}"
-    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(2))
-    with pytest.raises(bigsmall.SourceError):
+    text = b"{" + entry % (0, 1) + b"," + entry % second + b"}"
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(second[1]))
+    with pytest.raises(bigsmall.SourceError, match="twice") as caught:
         bigsmall.compress(tmp_path / "a.safetensors")
+    assert caught.value.tensor == "x"
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ('{"dtype":"F32","shape":[1],"data_offsets":[4,8]}', "overlaps"),
+        ('{"dtype":"F32","shape":[1],"data_offsets":[0,5]}', "shape"),
+        ('{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}', "-1"),
+        ('{"dtype":"F99","shape":[1],"data_offsets":[0,4]}', "F99"),
+        ("5", "data_offsets"),
+    ],
+)
+def test_a_wrong_tensor_of_a_source_is_named(tmp_path: Path, entry: str, words: str) -> None:
+    text = f'{{"wrong":{entry}}}'.encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(8))
+    with pytest.raises(bigsmall.SourceError, match=words) as caught:
+        bigsmall.compress(tmp_path / "a.safetensors")
+    assert caught.value.tensor == "wrong"
+
+
+def test_a_source_of_the_wrong_length_tells_the_right_one(tmp_path: Path, source: Path) -> None:
+    whole = source.read_bytes()
+    for contents, words in ((whole[:-1], "truncated"), (whole + b"x", "longer")):
+        source.write_bytes(contents)
+        with pytest.raises(bigsmall.SourceError, match=f"{words}.*{len(contents)} bytes instead of {len(whole)}"):
+            bigsmall.compress(source)
 
 
 def test_an_existing_output_is_kept_unless_forced(source: Path, compressed: Path) -> None:
@@ -236,13 +267,35 @@ def test_the_output_is_not_the_source(tmp_path: Path, source: Path, compressed: 
 
 
 def test_outputs_that_cannot_be_written(tmp_path: Path, source: Path, compressed: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        bigsmall.compress(source, tmp_path / "no such directory" / "a.bs")
+    nowhere = tmp_path / "no such directory" / "a"
+    for src in (source, tmp_path):
+        with pytest.raises(FileNotFoundError) as caught:
+            bigsmall.compress(src, nowhere)
+        assert (caught.value.filename, caught.value.strerror) == (str(nowhere), os.strerror(errno.ENOENT))
     (tmp_path / "a directory").mkdir()
     for force in (False, True):
         with pytest.raises((FileExistsError, IsADirectoryError)):
             bigsmall.decompress(compressed, tmp_path / "a directory", force=force)
     assert (tmp_path / "a directory").is_dir()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_pipes_are_neither_read_nor_replaced(tmp_path: Path, source: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for use in (bigsmall.compress, bigsmall.scan, bigsmall.info, bigsmall.verify, lambda pipe: bigsmall.compress(source, pipe, force=True)):
+        with pytest.raises(bigsmall.OptionError, match="pipe") as caught:
+            use(pipe)
+        assert caught.value.path == str(pipe)
+    assert pipe.is_fifo()
+    with pytest.raises(bigsmall.OptionError, match="pipe"):
+        bigsmall.compress(tmp_path, tmp_path.with_name("packed"))
+
+
+def test_more_threads_than_can_be(source: Path) -> None:
+    with pytest.raises(bigsmall.OptionError, match="threads"):
+        bigsmall.compress(source, threads=100_000)
+    assert not source.with_suffix(".bs").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
@@ -255,22 +308,23 @@ def test_a_directory_without_permission(tmp_path: Path, source: Path) -> None:
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     """A limit on the size of files stands for a disk that fills up half-way."""
     pytest.importorskip("resource")
-    write_safetensors(tmp_path / "a.safetensors", {"x": weights("BF16", 1024, 1024)})
+    (tmp_path / "source").mkdir()
+    for path in (tmp_path / "a.safetensors", tmp_path / "source" / "a.safetensors"):
+        write_safetensors(path, {"x": weights("BF16", 1024, 1024)})
     bigsmall.compress(tmp_path / "a.safetensors", tmp_path / "a.bs")
     before = files_of(tmp_path)
     script = """
 import resource, sys, bigsmall
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-for verb, src, dst in ((bigsmall.compress, "a.safetensors", "b.bs"), (bigsmall.decompress, "a.bs", "b.safetensors")):
+compress, decompress = bigsmall.compress, bigsmall.decompress
+for verb, src, dst in ((compress, "a.safetensors", "b.bs"), (decompress, "a.bs", "b.safetensors"), (compress, "source", "dir")):
     try:
         verb(src, dst)
     except OSError as error:
         print(type(error).__name__, error.errno, error.filename)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    import errno
-
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [["OSError", str(errno.EFBIG)]] * 2
+    assert done.stdout.splitlines() == [f"OSError {errno.EFBIG} {name}" for name in ("b.bs", "b.safetensors", "dir/a.bs")]
     assert files_of(tmp_path) == before
 
 

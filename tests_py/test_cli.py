@@ -227,6 +227,8 @@ def test_errors_are_one_line_with_the_right_status(cli: Cli, tmp_path: Path, sou
         (1, ["nowhere"], "compress", source, nowhere / "a.bs"),
         (1, ["model.bs", "zzz"], "stat", compressed, "--tensor", "zzz"),
         (2, ["model.safetensors"], "compress", source, source, "--force"),
+        (2, ["threads"], "compress", source, tmp_path / "new", "--threads", 10**20),
+        (1, ["empty"], "demo", empty, "--output-dir", nowhere),
         (3, ["garbage"], "compress", garbage),
         (3, ["garbage"], "decompress", garbage),
         (3, ["garbage"], "info", garbage),
@@ -283,6 +285,36 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() == 1
+
+
+def test_closed_streams(tmp_path: Path, source: Path) -> None:
+    def run(redirection: str, *args: object) -> subprocess.CompletedProcess[str]:
+        shell = ["sh", "-c", f'exec "$@" {redirection}', "sh", sys.executable, "-m", "bigsmall", *map(str, args)]
+        return subprocess.run(shell, capture_output=True, text=True)
+
+    done = run("2>&-", "info", tmp_path / "nowhere")
+    assert (done.returncode, done.stdout) == (1, "")
+    done = run("2>&-", "compress", source)
+    assert (done.returncode, done.stdout[:10]) == (0, "compressed")
+    done = run(">&-", "info", source.with_suffix(".bs"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_facts_that_cannot_be_written(compressed: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "bigsmall", "info", str(compressed)]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "bigsmall: error: stdout: No space left on device\n"
+
+
+def test_names_that_stdout_cannot_encode(tmp_path: Path) -> None:
+    source = write_safetensors(tmp_path / "模型.safetensors", {"x": weights("F32", 4)})
+    command = [sys.executable, "-m", "bigsmall", "compress", str(source)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u6a21\\u578b.safetensors" in done.stdout
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo-terminal")

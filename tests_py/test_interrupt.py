@@ -1,5 +1,6 @@
-"""Ctrl-C."""
+"""Ctrl-C, and the other signals that end a process."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -34,19 +35,29 @@ from bigsmall.cli import main
 
 @contextlib.contextmanager
 def reporting(progress, label):
-    yield lambda done, total: os.kill(os.getpid(), signal.SIGINT)
+    yield lambda done, total: os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
 
 bigsmall.files.reporting = reporting
 sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize(
-    "args", [["compress", "big.safetensors", "new"], ["decompress", "big.bs", "new"], ["verify", "big.bs"]], ids=lambda args: args[0]
+    "args",
+    [
+        ["compress", "big.safetensors", "new"],
+        ["compress", ".", "new"],
+        ["decompress", "big.bs", "new"],
+        ["verify", "big.bs"],
+        ["scan", "big.safetensors"],
+    ],
+    ids=" ".join,
 )
-def test_the_first_report_interrupts(big: Path, args: list[str]) -> None:
+def test_the_first_report_interrupts(big: Path, args: list[str], signal: str) -> None:
     before = set(big.iterdir())
-    done = subprocess.run([sys.executable, "-c", SELF_INTERRUPTING, *args], cwd=big, capture_output=True, text=True)
+    command = [sys.executable, "-c", SELF_INTERRUPTING, *args]
+    done = subprocess.run(command, cwd=big, capture_output=True, text=True, env={**os.environ, "SIGNAL": signal})
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "bigsmall: interrupted\n")
     assert set(big.iterdir()) == before
 

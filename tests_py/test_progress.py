@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize("verb", ["compress", "decompress", "decompress to a file", "verify", "load"])
+@pytest.mark.parametrize("verb", ["compress", "decompress", "decompress to a file", "verify", "scan", "load"])
 def test_reports_rise_to_the_total(tmp_path: Path, source: Path, compressed: Path, verb: str) -> None:
     reports: list[tuple[int, int]] = []
 
@@ -30,6 +30,8 @@ def test_reports_rise_to_the_total(tmp_path: Path, source: Path, compressed: Pat
             bigsmall.decompress(compressed, tmp_path / "again.safetensors", progress=report)
         case "verify":
             bigsmall.verify(compressed, progress=report)
+        case "scan":
+            bigsmall.scan(source, progress=report)
         case "load":
             pytest.importorskip("torch")
             bigsmall.load(compressed, progress=report)
@@ -64,6 +66,11 @@ def test_the_bar_is_drawn_on_a_terminal_and_wiped(monkeypatch: pytest.MonkeyPatc
     text = screen.getvalue()
     assert "compress" in text
     assert text.rpartition("\r")[2] == ""
+
+
+def test_no_bar_without_stderr(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    assert bigsmall.compress(source, progress=True)["n_files"] == 1
 
 
 def test_no_bar_off_a_terminal(capsys: pytest.CaptureFixture[str], source: Path, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def verify(src: _StrPath, *, fast: bool = False, threads: int = 0, progress: _Pr
     """File or directory. {"ok", "n_tensors", "n_checked", "raw_bytes", "problems": [{"path", "tensor", "block", "message"}]}. `fast`
     checks structure, header and block directories without decoding."""
 
-def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0) -> dict[str, Any]:
+def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
     """safetensors file or directory, before compression. {"source_bytes", "estimated_bytes", "n_shards", "n_tensors", "tensors":
     [{"name", "dtype", "shape", "raw_bytes", "kind", "estimated_bytes", "tied_to"}], "f32": {"n_tensors", "n_bf16_native",
     "n_f16_native", "bf16_native_bytes", "f16_native_bytes", "raw_bytes"}}."""

@@ -36,8 +36,9 @@ def restored_path(src: StrPath) -> Path:
 def _beside(src: StrPath, old_suffix: str, new_suffix: str, dir_suffix: str) -> Path:
     path = Path(src)
     if path.is_dir():
-        # Resolved, so that "." has a name to append to.
-        path = path.resolve()
+        if path.name in ("", ".."):
+            # "." and ".." have no name to append to.
+            path = path.resolve()
         return path.with_name(path.name + dir_suffix)
     return path.with_name(path.name.removesuffix(old_suffix) + new_suffix)
 
@@ -67,7 +68,8 @@ def compress(
 
     Raises:
         SourceError: the source is no valid safetensors file.
-        OptionError: the mode does not exist, or the output is the source.
+        OptionError: the mode does not exist; the output is the source or holds it; or `force` would replace a device, a pipe, or a
+            directory that is not empty and holds no weights.
         OSError: FileNotFoundError (also for a directory without weights), FileExistsError, PermissionError, a full disk. No partial
             output is left.
     """
@@ -119,7 +121,7 @@ def decompress(
     Raises:
         FormatError, VersionError: the file is no `.bs` file that this release can read.
         CorruptError: data does not match its checksum or digest. No output is left.
-        OSError: FileNotFoundError, FileExistsError, PermissionError, a full disk.
+        OptionError, OSError: as `compress`.
     """
     with reporting(progress, "decompress") as report:
         if dst is not None:
@@ -181,8 +183,14 @@ def verify(src: StrPath, *, fast: bool = False, threads: int = 0, progress: Prog
         return _core.verify(src, fast=fast, threads=threads, progress=report)
 
 
-def scan(src: StrPath, *, mode: Mode = "balanced", threads: int = 0) -> Facts:
+def scan(src: StrPath, *, mode: Mode = "balanced", threads: int = 0, progress: ProgressOption = None) -> Facts:
     """Look at a safetensors file or directory before it is compressed.
+
+    Args:
+        src: the file or directory.
+        mode: what `compress` would be asked for.
+        threads: 0 means one per core.
+        progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
 
     Returns:
         `source_bytes`, `estimated_bytes` (compressed, a guess from samples), `n_shards`, `n_tensors`; `tensors`, each with `name`,
@@ -193,4 +201,5 @@ def scan(src: StrPath, *, mode: Mode = "balanced", threads: int = 0) -> Facts:
         SourceError: the source is no valid safetensors file.
         OSError: FileNotFoundError, PermissionError.
     """
-    return _core.scan(src, mode=mode, threads=threads)
+    with reporting(progress, "scan") as report:
+        return _core.scan(src, mode=mode, threads=threads, progress=report)

@@ -17,7 +17,8 @@ ProgressOption: TypeAlias = bool | Progress | None
 def reporting(progress: ProgressOption, label: str) -> Iterator[Progress | None]:
     """The function to report to, and the bar behind it, which is wiped off at the end."""
     if progress is None or isinstance(progress, bool):
-        if not progress or not sys.stderr.isatty():
+        # There is no stderr at all in a process without a console, or where the shell has closed it.
+        if not progress or sys.stderr is None or not sys.stderr.isatty():
             yield None
             return
         bar = _bar(label)

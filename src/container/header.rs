@@ -5,7 +5,7 @@ use crate::codec::{Codec, stored};
 use crate::digest::Md5;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{ALIGN, MAX_DIMS, MAX_HEADER_JSON_BYTES, MAX_ORDERED_WORDS, MAX_PACK_WORDS, MAX_TABLES_BYTES};
+use crate::limits::{ALIGN, MAX_DIMS, MAX_HEADER_BYTES, MAX_HEADER_JSON_BYTES, MAX_ORDERED_WORDS, MAX_PACK_WORDS, MAX_TABLES_BYTES};
 use crate::order::{self, Order};
 use crate::safetensors::{self, Described};
 use serde::{Deserialize, Serialize};
@@ -80,10 +80,21 @@ fn is_zero(n: &u64) -> bool {
 
 impl Record {
     /// The stored form: JSON, or a zstd frame of it if that is shorter.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// `Source` if it is longer than a reader takes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let too_long = || Error::source("its tensors need a longer header than a .bs file can have");
         let json = serde_json::to_vec(self).expect("strings and numbers always serialise");
+        if json.len() as u64 > MAX_HEADER_JSON_BYTES {
+            return Err(too_long());
+        }
         let frame = ::zstd::bulk::compress(&json, ZSTD_LEVEL).expect("compressing into memory cannot fail");
-        if frame.len() < json.len() { frame } else { json }
+        let stored = if frame.len() < json.len() { frame } else { json };
+        if stored.len() as u64 > MAX_HEADER_BYTES {
+            return Err(too_long());
+        }
+        Ok(stored)
     }
 
     /// Parses the stored form.
@@ -448,4 +459,24 @@ pub(crate) fn parse_hex(text: &str) -> Option<Vec<u8>> {
 /// Bytes as lower-case hexadecimal digits.
 pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_no_reader_takes_is_not_written() {
+        let record = Record {
+            format: "none".into(),
+            mode: "balanced".into(),
+            data_offset: 0,
+            metadata: None,
+            source_header: Some(" ".repeat(MAX_HEADER_JSON_BYTES as usize)),
+            tables: 0,
+            packs: Vec::new(),
+            tensors: Vec::new(),
+        };
+        assert!(matches!(record.to_bytes().unwrap_err().kind, Kind::Source));
+    }
 }

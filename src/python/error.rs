@@ -106,6 +106,8 @@ fn os_error(io: &io::Error, error: &Error) -> PyErr {
         io::ErrorKind::AlreadyExists => Some(17),
         io::ErrorKind::NotADirectory => Some(20),
         io::ErrorKind::IsADirectory => Some(21),
+        io::ErrorKind::StorageFull => Some(28),
+        io::ErrorKind::ReadOnlyFilesystem => Some(30),
         _ => None,
     });
     let path = error.path.as_ref().map(|path| path.as_os_str().to_owned());

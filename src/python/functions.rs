@@ -91,10 +91,10 @@ pub fn verify<'py>(py: Python<'py>, src: PathBuf, fast: bool, threads: usize, pr
 
 /// Estimates what compressing a file or directory would do.
 #[pyfunction]
-#[pyo3(signature = (src, *, mode="balanced", threads=0))]
-pub fn scan<'py>(py: Python<'py>, src: PathBuf, mode: &str, threads: usize) -> PyResult<Bound<'py, PyDict>> {
+#[pyo3(signature = (src, *, mode="balanced", threads=0, progress=None))]
+pub fn scan<'py>(py: Python<'py>, src: PathBuf, mode: &str, threads: usize, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
     let mode = mode.parse().map_err(|error| to_py(py, error))?;
-    let (estimates, source_bytes, n_files) = py.detach(|| crate::scan(&src, mode, threads)).map_err(|error| to_py(py, error))?;
+    let (estimates, source_bytes, n_files) = PyProgress::new(progress).run(py, |progress| crate::scan(&src, mode, threads, progress))?;
     let tensors = PyList::empty(py);
     for one in &estimates {
         let dict = PyDict::new(py);

@@ -1,6 +1,7 @@
 """Arguments that several commands share."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from .outcome import CommandError, Exit
@@ -51,4 +52,5 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def _count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of threads")
-    return int(text)
+    # What no count can hold is more threads than there can be, which the core tells.
+    return min(int(text), sys.maxsize)

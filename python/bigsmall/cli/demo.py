@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> Exit:
     shared = {"threads": args.threads, "progress": args.progress}
     with ExitStack() as stack:
         src = args.src or stack.enter_context(resources.as_file(resources.files("bigsmall") / "data" / "demo.safetensors"))
+        source_sha256 = _sha256(src)
         if args.output_dir is None:
             out_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bigsmall-")))
         else:
@@ -42,9 +43,9 @@ def run(args: argparse.Namespace) -> Exit:
         rows = stat(compressed)
         checked = files.verify(compressed, **shared)
         files.decompress(compressed, restored, force=args.force, **shared)
-        digests = [_sha256(src), _sha256(restored)]
+        restored_sha256 = _sha256(restored)
     ratio = ratio_pct(sizes["compressed_bytes"], sizes["source_bytes"])
-    same = digests[0] == digests[1]
+    same = source_sha256 == restored_sha256
     is_kept = args.output_dir is not None
     facts = {
         "source": str(src),
@@ -56,8 +57,8 @@ def run(args: argparse.Namespace) -> Exit:
         "ratio_pct": ratio,
         "kinds": kinds.totals(rows),
         "verified": checked["ok"],
-        "source_sha256": digests[0],
-        "restored_sha256": digests[1],
+        "source_sha256": source_sha256,
+        "restored_sha256": restored_sha256,
         "ok": checked["ok"] and same,
     }
     lines = [
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace) -> Exit:
         f"  {checked['n_checked']:,} of {checked['n_tensors']:,} tensors decoded; {'all md5 equal' if checked['ok'] else 'FAIL'}",
         "",
         f"decompressed {compressed} -> {restored}",
-        f"  sha256 of the source:   {digests[0]}",
-        f"  sha256 of the restored: {digests[1]}",
+        f"  sha256 of the source:   {source_sha256}",
+        f"  sha256 of the restored: {restored_sha256}",
         "  the same file, bit for bit" if same else "  FAIL: not the same file",
         *([] if is_kept else ["", "The outputs were temporary and are gone; --output-dir DIR keeps them."]),
     ]

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from .. import __version__
@@ -47,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command in `argv` (default: the process's own) and return its exit status."""
     args = parser().parse_args(argv)
+    clean_up_when_told_to_end()
     try:
         return int(COMMANDS[args.command].run(args))
     except BrokenPipeError:
@@ -61,5 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_of(error)
 
 
+def clean_up_when_told_to_end() -> None:
+    """Make the signals that end a process interrupt it as Ctrl-C does, so that its temporary files are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        # Others may not ask for signals.
+        return
+    for name in {"SIGTERM", "SIGHUP"} & {known.name for known in signal.Signals}:
+        # Nobody is overruled who ignores them, as nohup does, or handles them.
+        if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:
+            signal.signal(signal.Signals[name], signal.default_int_handler)
+
+
 def error_line(text: str) -> None:
-    print(f"bigsmall: {text}", file=sys.stderr)
+    # Given None as its file, print would write to stdout.
+    if sys.stderr is not None:
+        print(f"bigsmall: {text}", file=sys.stderr)

@@ -8,13 +8,18 @@ from typing import Any
 
 def emit(facts: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
     """Print the facts, or the lines that tell them to people."""
-    if as_json:
-        print(json.dumps(facts, indent=2, allow_nan=False))
-    else:
-        for line in lines:
-            print(printable(line))
-    # A closed pipe is noticed here, not when the interpreter shuts down.
-    sys.stdout.flush()
+    if sys.stdout is None:
+        # Closed by the shell: nobody wants to know.
+        return
+    text = json.dumps(facts, indent=2, allow_nan=False) if as_json else "\n".join(map(printable, lines))
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
+        # A closed pipe or full disk is noticed here, not when the interpreter shuts down.
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "stdout"
+        raise
 
 
 def printable(line: str) -> str:

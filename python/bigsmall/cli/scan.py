@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import files
 from ..summary import ratio_pct
-from .arguments import add_json, add_mode, add_source, add_threads
+from .arguments import add_json, add_mode, add_progress, add_source, add_threads
 from .outcome import Exit
 from .printer import emit, n_bytes, percent, table
 
@@ -18,10 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_mode(parser)
     add_threads(parser)
     add_json(parser)
+    add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> Exit:
-    facts = files.scan(args.src, mode=args.mode, threads=args.threads)
+    facts = files.scan(args.src, mode=args.mode, threads=args.threads, progress=args.progress)
     facts |= {"path": str(args.src), "ratio_pct": ratio_pct(facts["estimated_bytes"], facts["source_bytes"])}
     emit(facts, _lines(facts, each_tensor=args.tensors), as_json=args.json)
     return Exit.DONE

@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     facts = files.verify(args.src, fast=args.fast, threads=args.threads, progress=args.progress)
+    facts |= {"path": str(args.src)}
     problems = [_line(problem) for problem in facts["problems"]]
     checked = "structure only" if args.fast else f"{facts['n_checked']:,} of {facts['n_tensors']:,} tensors, {n_bytes(facts['raw_bytes'])}"
     emit(facts, [f"FAIL: {line}" for line in problems] or [f"OK: {args.src}: {checked}"], as_json=args.json)
