@@ -3,9 +3,13 @@
 use crate::codec::context::Matrix;
 use crate::dtype::Dtype;
 use crate::error::{Error, Place, Result};
+use crate::limits::MAX_DIMS;
 use crate::source::Map as FileMap;
 use safetensors::SafeTensors;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -129,6 +133,33 @@ fn in_data_order(tensor: &SourceTensor) -> (usize, usize) {
     (tensor.range.start, tensor.range.end)
 }
 
+/// The members of a JSON object in their order. A map would keep only the last of those with the same name.
+struct Members(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visit;
+
+        impl<'de> Visitor<'de> for Visit {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Visit)
+    }
+}
+
 /// The metadata of a header, and its tensors in its order.
 type Parsed = (Option<Map<String, Value>>, Vec<SourceTensor>);
 
@@ -140,7 +171,11 @@ fn parse_header(header: &[u8]) -> std::result::Result<Parsed, String> {
         shape: Vec<u64>,
         data_offsets: (usize, usize),
     }
-    let all: Map<String, Value> = serde_json::from_slice(header).map_err(|error| format!("the header is not JSON: {error}"))?;
+    let Members(all) = serde_json::from_slice(header).map_err(|error| format!("the header is not JSON: {error}"))?;
+    let mut names = HashSet::with_capacity(all.len());
+    if let Some((name, _)) = all.iter().find(|(name, _)| !names.insert(name.as_str())) {
+        return Err(format!("tensor {name:?}: the name occurs twice"));
+    }
     let mut metadata = None;
     let mut tensors = Vec::with_capacity(all.len());
     for (name, value) in all {
@@ -154,13 +189,15 @@ fn parse_header(header: &[u8]) -> std::result::Result<Parsed, String> {
         }
         let info: Info = serde_json::from_value(value).map_err(|error| format!("tensor {name:?}: {error}"))?;
         let dtype = Dtype::from_name(&info.dtype).ok_or_else(|| format!("tensor {name:?}: dtype {:?} is not known", info.dtype))?;
-        let bytes = info
-            .shape
-            .iter()
-            .try_fold(1u64, |n, &d| n.checked_mul(d))
-            .and_then(|n| dtype.bytes_of(n));
+        // A reader would refuse what is written for them.
+        if info.shape.len() > MAX_DIMS {
+            return Err(format!("tensor {name:?}: {} dimensions are more than {MAX_DIMS}", info.shape.len()));
+        }
+        let bytes = dtype
+            .bytes_of(&info.shape)
+            .ok_or_else(|| format!("tensor {name:?}: the shape is that of no tensor"))?;
         let (start, end) = info.data_offsets;
-        if start > end || bytes != Some((end - start) as u64) {
+        if start > end || bytes != (end - start) as u64 {
             return Err(format!("tensor {name:?}: its offsets do not fit its shape"));
         }
         tensors.push(SourceTensor {

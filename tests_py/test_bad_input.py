@@ -173,6 +173,8 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path) -> None:
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}'.ljust(64) + bytes(4),
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(64) + bytes(4),
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}'.ljust(64) + bytes(1),
+        struct.pack("<Q", 80) + b'{"x":{"dtype":"F32","shape":[0,4611686018427387904,2],"data_offsets":[0,0]}}'.ljust(80),
+        struct.pack("<Q", 256) + (b'{"x":{"dtype":"U8","shape":[%s1],"data_offsets":[0,1]}}' % (64 * b"1,")).ljust(256) + bytes(1),
     ],
     ids=[
         "empty",
@@ -187,6 +189,8 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path) -> None:
         "negative",
         "cut data",
         "half a byte",
+        "strides that overflow",
+        "too many dimensions",
     ],
 )
 def test_sources_that_are_no_safetensors(tmp_path: Path, contents: bytes) -> None:
@@ -201,10 +205,11 @@ def test_sources_that_are_no_safetensors(tmp_path: Path, contents: bytes) -> Non
 
 def test_duplicate_names_are_refused(tmp_path: Path) -> None:
     entry = b'"x":{"dtype":"U8","shape":[1],"data_offsets":[%d,%d]}'
-    text = b"{" + entry % (0, 1) + b"," + entry % (1, 2) + b"}"
-    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(2))
-    with pytest.raises(bigsmall.SourceError):
-        bigsmall.compress(tmp_path / "a.safetensors")
+    for places in ((0, 1, 1, 2), (0, 1, 0, 1)):
+        text = b"{" + entry % places[:2] + b"," + entry % places[2:] + b"}"
+        (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(places[-1]))
+        with pytest.raises(bigsmall.SourceError):
+            bigsmall.compress(tmp_path / "a.safetensors")
 
 
 def test_an_existing_output_is_kept_unless_forced(source: Path, compressed: Path) -> None:
