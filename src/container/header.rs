@@ -5,7 +5,7 @@ use crate::codec::{Codec, stored};
 use crate::digest::Md5;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Result};
-use crate::limits::{ALIGN, MAX_DIMS, MAX_HEADER_JSON_BYTES, MAX_ORDERED_WORDS, MAX_PACK_WORDS, MAX_TABLES_BYTES};
+use crate::limits::{ALIGN, MAX_DIMS, MAX_HEADER_BYTES, MAX_HEADER_JSON_BYTES, MAX_ORDERED_WORDS, MAX_PACK_WORDS, MAX_TABLES_BYTES};
 use crate::order::{self, Order};
 use crate::safetensors::{self, Described};
 use serde::{Deserialize, Serialize};
@@ -80,10 +80,16 @@ fn is_zero(n: &u64) -> bool {
 
 impl Record {
     /// The stored form: JSON, or a zstd frame of it if that is shorter.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// `Source` if a reader would refuse it for its length.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_vec(self).expect("strings and numbers always serialise");
+        check_length("header", json.len(), MAX_HEADER_JSON_BYTES)?;
         let frame = ::zstd::bulk::compress(&json, ZSTD_LEVEL).expect("compressing into memory cannot fail");
-        if frame.len() < json.len() { frame } else { json }
+        let stored = if frame.len() < json.len() { frame } else { json };
+        check_length("compressed header", stored.len(), MAX_HEADER_BYTES)?;
+        Ok(stored)
     }
 
     /// Parses the stored form.
@@ -110,6 +116,15 @@ impl Record {
         };
         serde_json::from_slice(json).map_err(|error| Error::format(format!("the header is not what it should be: {error}")))
     }
+}
+
+fn check_length(what: &str, n_bytes: usize, most: u64) -> Result<()> {
+    if n_bytes as u64 > most {
+        return Err(Error::source(format!(
+            "names, shapes and metadata make a {what} of {n_bytes} bytes, more than {most}"
+        )));
+    }
+    Ok(())
 }
 
 /// How the words of a tensor are stored.
@@ -448,4 +463,25 @@ pub(crate) fn parse_hex(text: &str) -> Option<Vec<u8>> {
 /// Bytes as lower-case hexadecimal digits.
 pub fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_no_reader_takes_is_not_written() {
+        let text = "a".repeat(MAX_HEADER_JSON_BYTES as usize);
+        let record = Record {
+            format: "none".into(),
+            mode: "balanced".into(),
+            data_offset: 0,
+            metadata: Some(Map::from_iter([("text".into(), text.into())])),
+            source_header: None,
+            tables: 0,
+            packs: Vec::new(),
+            tensors: Vec::new(),
+        };
+        assert!(matches!(record.to_bytes().unwrap_err().kind, Kind::Source));
+    }
 }

@@ -43,6 +43,9 @@ impl<'a> Body<'a> {
     }
 
     /// Begins a blob: fills up to its place.
+    ///
+    /// # Errors
+    /// `Io`.
     pub fn align(&mut self) -> Result<()> {
         let end = self.n_bytes().next_multiple_of(ALIGN);
         self.append(&vec![0; (end - self.n_bytes()) as usize])
@@ -100,12 +103,15 @@ impl<'a> Body<'a> {
 }
 
 /// The bytes in front of the blobs. `data_offset` is filled in, unless it is given.
-pub fn front(record: &mut Record, data_offset: Option<u64>) -> Vec<u8> {
+///
+/// # Errors
+/// `Source` if the header is longer than one may be.
+pub fn front(record: &mut Record, data_offset: Option<u64>) -> Result<Vec<u8>> {
     // Where nothing is given, a header that names its own end must be found: a digit more may move it.
     let mut end = data_offset.unwrap_or(0);
     loop {
         record.data_offset = end;
-        let header = record.to_bytes();
+        let header = record.to_bytes()?;
         let least = (PREFIX_BYTES + header.len() as u64 + DIGEST_BYTES).next_multiple_of(ALIGN);
         if least > end {
             assert!(data_offset.is_none(), "room was made for the longest header");
@@ -118,6 +124,6 @@ pub fn front(record: &mut Record, data_offset: Option<u64>) -> Vec<u8> {
         front.extend(header);
         front.extend(Md5::of(&front).0);
         front.resize(end as usize, 0);
-        return front;
+        return Ok(front);
     }
 }
