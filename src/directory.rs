@@ -59,9 +59,11 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
     if target.extension() == Some(OsStr::new(PACKED_END)) {
         return compress_joined(&shards, target, options, progress);
     }
+    let source_index = source_index(source)?;
+    let index_name = source_index.as_ref().map(|index| index.file.as_str());
     let mut weight_map = BTreeMap::new();
     let mut records = Vec::new();
-    into_directory(source, target, options, &shards, progress, |shard, staged, progress| {
+    let staged = into_directory(source, target, options, &shards, index_name, progress, |shard, staged, progress| {
         let name = format!("{}.{PACKED_END}", stem(shard));
         let checkpoint = Checkpoint::open(shard)?;
         for tensor in &checkpoint.tensors {
@@ -76,20 +78,17 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
             bytes: summary.source_bytes,
         });
         Ok(summary)
-    })
-    .and_then(|staged| {
-        let source_index = source_index(source)?;
-        let index = Index {
-            format: INDEX_FORMAT.into(),
-            version: INDEX_VERSION,
-            shards: records,
-            weight_map,
-            source_index,
-        };
-        let json = serde_json::to_vec_pretty(&index).expect("strings and numbers always serialise");
-        staged.write(INDEX, &json)?;
-        staged.finish()
-    })
+    })?;
+    let index = Index {
+        format: INDEX_FORMAT.into(),
+        version: INDEX_VERSION,
+        shards: records,
+        weight_map,
+        source_index,
+    };
+    let json = serde_json::to_vec_pretty(&index).expect("strings and numbers always serialise");
+    staged.write(INDEX, &json)?;
+    staged.finish()
 }
 
 /// Decompresses a file, or a directory that [`compress`] has made. Every tensor's md5 is checked before the output gets its name.
@@ -110,16 +109,16 @@ pub fn decompress(source: &Path, target: &Path, options: &Options, progress: Pro
         let name = known.map_or_else(|| format!("{}.{SOURCE_END}", stem(shard)), |one| one.source.clone());
         plain_name(&name).map(|()| name)
     };
-    into_directory(source, target, options, &shards, progress, |shard, staged, progress| {
+    let source_index = index.as_ref().and_then(|index| index.source_index.as_ref());
+    let index_name = source_index.map(|index| index.file.as_str());
+    let staged = into_directory(source, target, options, &shards, index_name, progress, |shard, staged, progress| {
         decompress_file(shard, &staged.join(source_of(shard)?), options, progress)
-    })
-    .and_then(|staged| {
-        if let Some(SourceIndex { file, text }) = index.as_ref().and_then(|index| index.source_index.as_ref()) {
-            plain_name(file)?;
-            staged.write(file, text.as_bytes())?;
-        }
-        staged.finish()
-    })
+    })?;
+    if let Some(SourceIndex { file, text }) = source_index {
+        plain_name(file)?;
+        staged.write(file, text.as_bytes())?;
+    }
+    staged.finish()
 }
 
 /// Checks a file, or all shards of a directory; with `fast` their structure only, without decoding.
@@ -285,12 +284,13 @@ impl Staged {
     }
 }
 
-/// Makes each shard in a new directory, then copies what else the source holds.
+/// Makes each shard in a new directory, then copies what else the source holds, but for its index of safetensors files: that is `index_name`.
 fn into_directory(
     source: &Path,
     target: &Path,
     options: &Options,
     shards: &[PathBuf],
+    index_name: Option<&str>,
     progress: Progress<'_>,
     mut make: impl FnMut(&Path, &Path, Progress<'_>) -> Result<Summary>,
 ) -> Result<Staged> {
@@ -299,6 +299,12 @@ fn into_directory(
     }
     if target.is_file() {
         return Err(Error::io(std::io::ErrorKind::NotADirectory.into(), target));
+    }
+    // The source would be removed with the directory that the output replaces.
+    if let (Ok(inner), Ok(outer)) = (source.canonicalize(), target.canonicalize())
+        && inner.starts_with(outer)
+    {
+        return Err(Error::option("the source lies in the target").at_path(target));
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".bigsmall-");
@@ -322,7 +328,9 @@ fn into_directory(
         summary.outputs.extend(one.outputs);
         before += bytes;
     }
-    copy_others(source, directory.path(), source)?;
+    copy_others(source, directory.path(), &|name| {
+        name == INDEX || Some(name) == index_name || is_weights(name)
+    })?;
     Ok(Staged {
         directory,
         target: target.to_owned(),
@@ -331,8 +339,14 @@ fn into_directory(
     })
 }
 
-/// Copies all files but weights and their indices.
-fn copy_others(from: &Path, to: &Path, root: &Path) -> Result<()> {
+/// Whether a file of a model directory is compressed, or is the result of that, rather than carried along.
+fn is_weights(name: &str) -> bool {
+    let end = Path::new(name).extension();
+    [SOURCE_END, PACKED_END].iter().any(|one| end == Some(OsStr::new(one)))
+}
+
+/// Copies all files of a directory, and those beneath it, but for files of the directory itself that are to be `left_out`.
+fn copy_others(from: &Path, to: &Path, left_out: &dyn Fn(&str) -> bool) -> Result<()> {
     for entry in fs::read_dir(from).map_err(|error| Error::io(error, from))? {
         let path = entry.map_err(|error| Error::io(error, from))?.path();
         let name = file_name(&path);
@@ -342,13 +356,11 @@ fn copy_others(from: &Path, to: &Path, root: &Path) -> Result<()> {
             // What begins with a dot is some tool's own: version control, caches, downloads.
             if !name.starts_with('.') {
                 fs::create_dir(&copy).map_err(at)?;
-                copy_others(&path, &copy, root)?;
+                copy_others(&path, &copy, &|_| false)?;
             }
             continue;
         }
-        let is_weights = [SOURCE_END, PACKED_END].iter().any(|end| path.extension() == Some(OsStr::new(end)));
-        let is_index = name == INDEX || name.ends_with(SOURCE_INDEX_END);
-        if from != root || !(is_weights || is_index) {
+        if !left_out(&name) {
             fs::copy(&path, &copy).map_err(at)?;
         }
     }
