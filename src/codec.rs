@@ -45,7 +45,7 @@ pub enum Codec {
     Context,
 }
 
-/// The first release that reads each.
+/// All of them, in the order of the enum, with their names.
 const TABLE: [(Codec, &str); 11] = [
     (Codec::Empty, "empty"),
     (Codec::Constant, "constant"),
