@@ -302,7 +302,6 @@ fn headers_are_kept_to_the_byte() {
             r#"{"a":{"data_offsets":[0,256],"shape":[16,8],"dtype":"BF16"},"b":{"shape":[5],"dtype":"I8","data_offsets":[256,261]}}"#
                 .into(),
         ),
-        ("a tensor named twice, with the same place", format!("{{{a},{a},{b}}}").into_bytes()),
     ];
     for (what, header) in headers {
         let source = plain.with_header(&header);
