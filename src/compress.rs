@@ -81,8 +81,15 @@ pub(crate) fn compress_model(model: &Model<'_>, target: &Path, options: &Options
             let Body::File { data_offset, n_bytes, .. } = body else {
                 unreachable!("it was made in the file")
             };
-            sink.write_at(&front(&mut record, Some(data_offset))?, 0)?;
-            Ok(data_offset + n_bytes)
+            if data_offset + n_bytes <= model.source_bytes {
+                sink.write_at(&front(&mut record, Some(data_offset))?, 0)?;
+                return Ok(data_offset + n_bytes);
+            }
+            // Nothing was saved that could pay for the room that the header does not need.
+            let front = front(&mut record, None)?;
+            sink.move_back(data_offset..data_offset + n_bytes, front.len() as u64, || ticker.advance(0))?;
+            sink.write_at(&front, 0)?;
+            Ok(front.len() as u64 + n_bytes)
         })?
     };
     sink.finish()?;

@@ -84,9 +84,13 @@ impl Dtype {
         TABLE[self as usize].3
     }
 
-    /// Bytes of `n_elements`, or None when they fill no whole number of bytes or overflow.
-    pub fn bytes_of(self, n_elements: u64) -> Option<u64> {
-        let bits = n_elements.checked_mul(self.bits() as u64)?;
+    /// Bytes of a tensor, or None when its elements fill no whole number of bytes, or their bits overflow.
+    ///
+    /// They must not overflow where dimensions of 0 are counted as 1 either: the strides of an empty tensor are as long as that, and array
+    /// libraries calculate them without a check.
+    pub fn bytes_of(self, shape: &[u64]) -> Option<u64> {
+        let bits = shape.iter().try_fold(self.bits() as u64, |bits, &d| bits.checked_mul(d.max(1)))?;
+        let bits = if shape.contains(&0) { 0 } else { bits };
         (bits % 8 == 0).then_some(bits / 8)
     }
 
@@ -119,8 +123,18 @@ mod tests {
 
     #[test]
     fn sizes_that_overflow_or_do_not_fill_a_byte_are_none() {
-        assert_eq!(F4.bytes_of(3), None);
-        assert_eq!(F6_E2M3.bytes_of(4), Some(3));
-        assert_eq!(U64.bytes_of(u64::MAX / 8), None);
+        assert_eq!(F4.bytes_of(&[3]), None);
+        assert_eq!(F4.bytes_of(&[3, 0]), Some(0));
+        assert_eq!(F6_E2M3.bytes_of(&[2, 2]), Some(3));
+        assert_eq!(F64.bytes_of(&[]), Some(8));
+        assert_eq!(U64.bytes_of(&[u64::MAX / 8]), None);
+    }
+
+    #[test]
+    fn empty_shapes_with_strides_that_overflow_are_none() {
+        for shape in [[0, 1 << 62, 2], [1 << 62, 2, 0], [1 << 62, 0, 2], [0, 0, u64::MAX]] {
+            assert_eq!(F32.bytes_of(&shape), None, "{shape:?}");
+        }
+        assert_eq!(F32.bytes_of(&[0, 1 << 40]), Some(0));
     }
 }

@@ -10,12 +10,16 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Mutex;
 
+/// Raw bytes from which a thread for each core is worth starting: smaller tensors are read by a single one.
+const THREADS_BYTES: u64 = 1 << 20;
+
 /// Decodes tensors, several at a time, each into memory of its own. Checksums of blocks are checked, digests of tensors are not.
 ///
 /// # Errors
 /// `Interrupted`, or `Option` for the threads. What is wrong with one tensor is returned in its place.
 pub fn load<S: ReadAt>(reader: &Reader<S>, tensors: &[usize], threads: usize, progress: Progress<'_>) -> Result<Vec<Result<Buffer>>> {
     let total = tensors.iter().map(|&i| reader.header().entries[i].raw_bytes).sum();
+    let threads = if total < THREADS_BYTES { 1 } else { threads };
     pool::run(threads, total, progress, |ticker| {
         let opened: Vec<Result<(Buffer, Vec<Range<u64>>)>> = (tensors.par_iter())
             .map(|&tensor| {

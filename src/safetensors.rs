@@ -228,13 +228,11 @@ fn parse_header(header: &[u8]) -> Result<Parsed> {
         if info.shape.len() > MAX_DIMS {
             return Err(wrong(&name, format!("{} dimensions are more than {MAX_DIMS}", info.shape.len())));
         }
-        let bytes = info
-            .shape
-            .iter()
-            .try_fold(1u64, |n, &d| n.checked_mul(d))
-            .and_then(|n| dtype.bytes_of(n));
+        let bytes = dtype
+            .bytes_of(&info.shape)
+            .ok_or_else(|| wrong(&name, "the shape is that of no tensor".into()))?;
         let (start, end) = info.data_offsets;
-        if start > end || bytes != Some((end - start) as u64) {
+        if start > end || bytes != (end - start) as u64 {
             return Err(wrong(&name, "its offsets do not fit its shape".into()));
         }
         tensors.push(SourceTensor {

@@ -1,10 +1,15 @@
 //! Bytes out: files that appear whole or not at all.
 
 use crate::error::{Error, Result};
+use crate::source::read_exact_at;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
+
+/// Bytes that are moved at a time.
+const MOVED_BYTES: usize = 1 << 20;
 
 /// A file in the making, under a temporary name beside its own.
 pub struct Sink {
@@ -61,6 +66,22 @@ impl Sink {
     /// `Io`.
     pub fn set_len(&self, n_bytes: u64) -> Result<()> {
         self.file.as_file().set_len(n_bytes).map_err(|error| Error::io(error, &self.path))
+    }
+
+    /// Moves bytes to an offset before theirs and ends the file behind them. `proceed` is asked now and then whether to go on.
+    ///
+    /// # Errors
+    /// `Io`, and those of `proceed`, after which the file holds neither.
+    pub fn move_back(&self, from: Range<u64>, to: u64, mut proceed: impl FnMut() -> Result<()>) -> Result<()> {
+        assert!(to <= from.start);
+        let mut buffer = vec![0; MOVED_BYTES];
+        for at in (from.start..from.end).step_by(MOVED_BYTES) {
+            proceed()?;
+            let part = &mut buffer[..MOVED_BYTES.min((from.end - at) as usize)];
+            read_exact_at(self.file.as_file(), part, at).map_err(|error| Error::io(error, &self.path))?;
+            self.write_at(part, at - from.start + to)?;
+        }
+        self.set_len(to + from.end - from.start)
     }
 
     /// Gives the file its name, after all of it has reached the disk.

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Something that can be read at an offset, by several threads.
@@ -61,23 +62,7 @@ impl ReadAt for FileSource {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        #[cfg(unix)]
-        let result = std::os::unix::fs::FileExt::read_exact_at(&self.file, buffer, offset);
-        #[cfg(windows)]
-        let result = {
-            let mut done = 0;
-            loop {
-                if done == buffer.len() {
-                    break Ok(());
-                }
-                match std::os::windows::fs::FileExt::seek_read(&self.file, &mut buffer[done..], offset + done as u64) {
-                    Ok(0) => break Err(std::io::ErrorKind::UnexpectedEof.into()),
-                    Ok(n) => done += n,
-                    Err(error) => break Err(error),
-                }
-            }
-        };
-        result.map_err(|error| Error::io(error, &self.path))
+        read_exact_at(&self.file, buffer, offset).map_err(|error| Error::io(error, &self.path))
     }
 
     fn path(&self) -> Option<&Path> {
@@ -113,12 +98,29 @@ impl AsRef<[u8]> for Map {
     }
 }
 
+#[cfg(unix)]
+pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+pub(crate) fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match std::os::windows::fs::FileExt::seek_read(file, &mut buffer[done..], offset + done as u64)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
 fn open(path: &Path) -> Result<(File, u64)> {
     let at = |error| Error::io(error, path);
     // Asked before the file is opened, since opening a pipe waits for its other end.
     let metadata = path.metadata().map_err(at)?;
     if metadata.is_dir() {
-        return Err(at(std::io::ErrorKind::IsADirectory.into()));
+        return Err(at(io::ErrorKind::IsADirectory.into()));
     }
     if !metadata.is_file() {
         return Err(Error::option("a device or pipe cannot be read at offsets; a file is needed").at_path(path));

@@ -198,6 +198,35 @@ fn an_existing_directory_is_kept_unless_forced() {
 }
 
 #[test]
+fn a_target_that_holds_the_source_is_refused() {
+    let (root, model) = model();
+    let packed = root.path().join("packed");
+    compress(&model, &packed, &OPTIONS, &no_progress).unwrap();
+    let before = contents(root.path());
+    for target in [root.path(), &root.path().join("model/..")] {
+        for result in [
+            compress(&model, target, &FORCE, &no_progress),
+            decompress(&packed, target, &FORCE, &no_progress),
+        ] {
+            let error = result.unwrap_err();
+            assert!(matches!(error.kind, Kind::Option), "{error:?}");
+        }
+    }
+    assert!(contents(root.path()) == before);
+}
+
+#[test]
+fn all_indices_come_back() {
+    let (root, model) = model();
+    fs::write(model.join("a.safetensors.index.json"), "{\"weight_map\":{}}").unwrap();
+    fs::write(model.join("z.safetensors.index.json"), "not JSON").unwrap();
+    let (packed, back) = (root.path().join("packed"), root.path().join("back"));
+    compress(&model, &packed, &OPTIONS, &no_progress).unwrap();
+    decompress(&packed, &back, &OPTIONS, &no_progress).unwrap();
+    assert!(contents(&back) == contents(&model));
+}
+
+#[test]
 fn a_tensor_in_two_shards_is_refused() {
     let (root, model) = model();
     fs::write(model.join("another.safetensors"), weights("lm_head", 6).to_bytes()).unwrap();

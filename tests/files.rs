@@ -87,6 +87,30 @@ fn files_that_are_not_held_in_memory_come_back() {
 }
 
 #[test]
+fn what_does_not_compress_hardly_grows_in_files_that_are_not_held_in_memory() {
+    // Room for the longest header of so many tensors would be more than the file may grow.
+    const N_TENSORS: usize = 1025;
+    const N_BYTES: usize = 1 << 16;
+    let noise = Values::Random.bytes(Dtype::F8_E8M0, (N_TENSORS * N_BYTES) as u64, 1, 3);
+    let mut checkpoint = Checkpoint::default();
+    for (i, bytes) in noise.chunks(N_BYTES).enumerate() {
+        checkpoint = checkpoint.tensor(&i.to_string(), Dtype::F8_E8M0, &[N_BYTES as u64], bytes.to_vec());
+    }
+    let source = checkpoint.to_bytes();
+    let directory = tempfile::tempdir().unwrap();
+    let [path, packed, back] = ["model.safetensors", "model.bs", "back.safetensors"].map(|name| directory.path().join(name));
+    fs::write(&path, &source).unwrap();
+    let summary = compress(&path, &packed, &OPTIONS, &no_progress).unwrap();
+    assert_eq!(summary.compressed_bytes, fs::metadata(&packed).unwrap().len());
+    assert!(
+        summary.compressed_bytes <= summary.source_bytes + summary.source_bytes / 10_000 + 4096,
+        "{summary:?}"
+    );
+    decompress(&packed, &back, &OPTIONS, &no_progress).unwrap();
+    assert!(fs::read(&back).unwrap() == source);
+}
+
+#[test]
 fn an_existing_output_is_kept_unless_forced() {
     let (directory, path, source) = directory();
     let packed = directory.path().join("model.bs");

@@ -126,6 +126,10 @@ fn fields_that_lie_are_refused() {
         ),
         ("a shape whose bytes overflow", of_tensor("planes", "shape", json!([half]))),
         ("a shape beyond signed numbers", of_tensor("constant", "shape", json!([1u64 << 61]))),
+        (
+            "an empty shape with strides that overflow",
+            of_tensor("empty", "shape", json!([0, 1u64 << 62, 2])),
+        ),
         ("a shape of 65 dimensions", of_tensor("constant", "shape", json!(vec![1; 65]))),
         ("tensors that are larger than any file together", Box::new(|h| add_constants(h, 8))),
         (
@@ -253,6 +257,7 @@ fn source_headers_that_describe_other_tensors_are_refused() {
         ("another dtype", same.replace("\"U8\"", "\"I8\"")),
         ("another shape", same.replace("[150]", "[15,10]")),
         ("a tensor less", same.replace(&format!(", {}", items.last().unwrap()), "")),
+        ("a tensor twice", same.replacen('{', &format!("{{{},", items.last().unwrap()), 1)),
         (
             "a tensor more",
             same.replacen('{', r#"{"more":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"#, 1),

@@ -100,7 +100,7 @@ proptest! {
     fn any_checkpoint_comes_back(tensors in tensors(), mode in proptest::sample::select(Mode::ALL.to_vec())) {
         let mut checkpoint = Checkpoint::default();
         for (i, (dtype, values, mut shape, seed, is_tied)) in tensors.into_iter().enumerate() {
-            if dtype.bytes_of(shape.iter().product()).is_none() {
+            if dtype.bytes_of(&shape).is_none() {
                 shape = vec![4];
             }
             let data = bytes(values, dtype, &shape, seed);
@@ -302,7 +302,6 @@ fn headers_are_kept_to_the_byte() {
             r#"{"a":{"data_offsets":[0,256],"shape":[16,8],"dtype":"BF16"},"b":{"shape":[5],"dtype":"I8","data_offsets":[256,261]}}"#
                 .into(),
         ),
-        ("a tensor named twice, with the same place", format!("{{{a},{a},{b}}}").into_bytes()),
     ];
     for (what, header) in headers {
         let source = plain.with_header(&header);

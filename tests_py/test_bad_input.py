@@ -174,6 +174,7 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path) -> None:
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}'.ljust(64) + bytes(4),
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'.ljust(64) + bytes(4),
         struct.pack("<Q", 64) + b'{"x":{"dtype":"F4","shape":[3],"data_offsets":[0,1]}}'.ljust(64) + bytes(1),
+        struct.pack("<Q", 80) + b'{"x":{"dtype":"F32","shape":[0,4611686018427387904,2],"data_offsets":[0,0]}}'.ljust(80),
         struct.pack("<Q", 192) + (b'{"x":{"dtype":"U8","shape":[' + b"1," * 64 + b'1],"data_offsets":[0,1]}}').ljust(192) + bytes(1),
     ],
     ids=[
@@ -189,6 +190,7 @@ def test_a_lying_header_takes_no_memory(tmp_path: Path) -> None:
         "negative",
         "cut data",
         "half a byte",
+        "strides that overflow",
         "65 dimensions",
     ],
 )

@@ -112,6 +112,7 @@ def test_a_name_in_two_shards(tmp_path: Path) -> None:
 
 
 def test_a_directory_without_weights(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     uses = [bigsmall.compress, bigsmall.scan, bigsmall.info, bigsmall.stat, bigsmall.decompress, bigsmall.verify]

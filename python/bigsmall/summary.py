@@ -26,7 +26,8 @@ def stat(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 def info(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A summary of a `.bs` file or compressed directory that can go into JSON. No tensor is decoded.
 
-    - `path`, `file_count`, `version` (of the container), `format`, `mode` and `metadata` (safetensors' own, or None): of the first file
+    - `path` and `file_count`
+    - `version` (of the container), `format`, `mode` and `metadata` (safetensors' own, or None): those of the first file
     - `tensor_count`; `file_size`, `raw_bytes` (of the tensors) and `source_bytes` (of the safetensors files), in bytes;
       `ratio_pct`: compressed files to safetensors files
     - `layer_count`, `largest_layer_raw_bytes`, `non_layer_raw_bytes`, and `streaming_peak_ram_bytes`: what decoding layer by layer

@@ -377,9 +377,9 @@ fn parse_tensor(
     if record.shape.len() > MAX_DIMS {
         return Err(Error::format(format!("{} dimensions are more than {MAX_DIMS}", record.shape.len())));
     }
-    let n_elements = record.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-    let raw_bytes = n_elements.and_then(|n| dtype.bytes_of(n)).filter(|&n| n <= i64::MAX as u64);
-    let raw_bytes = raw_bytes.ok_or_else(|| Error::format("the shape is that of no tensor"))?;
+    let raw_bytes = dtype
+        .bytes_of(&record.shape)
+        .ok_or_else(|| Error::format("the shape is that of no tensor"))?;
     let md5 = Md5::from_hex(&record.md5).ok_or_else(|| Error::format("the md5 is not one"))?;
     let wrong = |what: &str| Error::format(format!("a {codec} tensor {what}", codec = codec.name()));
     if record.bytes > 0 && !codec.has_blob() {

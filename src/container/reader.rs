@@ -16,7 +16,7 @@ use crate::order::{self, Order};
 use crate::safetensors;
 use crate::simd::Isa;
 use crate::source::ReadAt;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -30,6 +30,8 @@ const GAP_PART_BYTES: usize = 1 << 16;
 pub struct Reader<S> {
     source: S,
     header: Header,
+    /// Index of each tensor.
+    by_name: HashMap<String, usize>,
     pools: Pools,
     isa: Isa,
     /// Indices of the blobs of tensors, then of packs.
@@ -107,12 +109,16 @@ impl<S: ReadAt> Reader<S> {
         let mut tables = vec![0; (header.tables.end - header.tables.start) as usize];
         source.read_at(&mut tables, header.tables.start)?;
         let pools = Pools::from_bytes(&tables).ok_or_else(|| Error::corrupt("the shared tables are damaged"))?;
+        let by_name = (header.entries.iter().enumerate())
+            .map(|(i, entry)| (entry.name.clone(), i))
+            .collect();
         let bytes_read = AtomicU64::new((start.len() + tables.len()) as u64);
         let indices = (0..header.entries.len() + header.packs.len()).map(|_| OnceLock::new()).collect();
         let packs = header.packs.iter().map(|_| Mutex::default()).collect();
         Ok(Self {
             source,
             header,
+            by_name,
             pools,
             isa,
             indices,
@@ -142,7 +148,7 @@ impl<S: ReadAt> Reader<S> {
     /// # Errors
     /// `MissingTensor`.
     pub fn find(&self, name: &str) -> Result<usize> {
-        let at = self.header.entries.iter().position(|entry| entry.name == name);
+        let at = self.by_name.get(name).copied();
         at.ok_or_else(|| self.place(Error::new(Kind::MissingTensor, format!("there is no tensor {name:?}"))))
     }
 

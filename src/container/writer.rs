@@ -43,6 +43,9 @@ impl<'a> Body<'a> {
     }
 
     /// Begins a blob: fills up to its place.
+    ///
+    /// # Errors
+    /// `Io`.
     pub fn align(&mut self) -> Result<()> {
         let end = self.n_bytes().next_multiple_of(ALIGN);
         self.append(&vec![0; (end - self.n_bytes()) as usize])

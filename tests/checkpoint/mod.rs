@@ -30,7 +30,7 @@ impl Checkpoint {
     /// If `bytes` does not fit the shape.
     pub fn tensor(mut self, name: &str, dtype: Dtype, shape: &[u64], bytes: Vec<u8>) -> Self {
         assert_eq!(
-            dtype.bytes_of(shape.iter().product()),
+            dtype.bytes_of(shape),
             Some(bytes.len() as u64),
             "{name}: bytes of {dtype:?} {shape:?}"
         );

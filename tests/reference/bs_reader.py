@@ -10,6 +10,7 @@ lists the tensors of FILE.bs, or restores the safetensors file. This file follow
 import hashlib
 import itertools
 import json
+import math
 import struct
 import sys
 from collections.abc import Sequence
@@ -66,10 +67,8 @@ def byte_size(tensor: Entry) -> int:
     dtype, shape = field(tensor, "dtype", str), field(tensor, "shape", list)
     check(dtype in BITS, f"the dtype {dtype!r} is not known")
     check(len(shape) <= 64 and all(type(d) is int and d >= 0 for d in shape), "a shape that cannot be")
-    bits = 1
-    for factor in [*shape, BITS[dtype]]:
-        bits *= factor
-        check(bits < 1 << 64, "a tensor of a size that cannot be")
+    check(math.prod(max(d, 1) for d in shape) * BITS[dtype] < 1 << 64, "a tensor of a size that cannot be")
+    bits = math.prod(shape) * BITS[dtype]
     check(bits % 8 == 0, "a tensor of a size that cannot be")
     return bits // 8
 
