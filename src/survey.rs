@@ -16,7 +16,7 @@ use std::collections::HashMap;
 const SMALL_WORDS: usize = 1 << 16;
 /// The same for floats in `storage` mode, whose contexts learn from one tensor for the next.
 const SMALL_STORAGE_WORDS: usize = 1 << 22;
-/// Words from which a tensor may be worth a codec of its own in `storage` mode, or an order of its own.
+/// Words from which a tensor may be worth a codec or an order of its own.
 const LEAST_UNUSUAL_WORDS: usize = 1 << 12;
 /// Words up to which a tensor may be stored in another order.
 const ORDERED_WORDS: usize = 1 << 18;
@@ -194,12 +194,19 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
     let learns = |item: &Item| mode == Mode::Storage && item.words.layout.has_sign();
     let may_pack: Vec<bool> = (items.par_iter().zip(&*handling))
         .map(|(item, handling)| {
-            let is_unusual = || item.n_words() >= LEAST_UNUSUAL_WORDS && select::is_unusual(item.words, isa);
+            let is_float = item.words.layout.has_sign();
+            let is_unusual = || item.n_words() >= LEAST_UNUSUAL_WORDS && select::is_unusual(item.words, mode, isa);
             let most = if learns(item) { SMALL_STORAGE_WORDS } else { SMALL_WORDS - 1 };
-            *handling == Handling::Alone && item.n_words() <= most && !(learns(item) && is_unusual())
+            *handling == Handling::Alone && item.n_words() <= most && !(is_float && is_unusual())
         })
         .collect();
-    let mut open: HashMap<Dtype, (Vec<usize>, usize)> = HashMap::new();
+    // Where rows are not sorted, one class codes them all: widened words are not to be among others.
+    let precision = |item: &Item| {
+        let unit_words = item.n_words();
+        let precisions = (!mode.may_sort()).then(|| units::precisions(item.words.layout, item.words.bytes, unit_words));
+        precisions.and_then(|precisions| precisions.first().copied()).unwrap_or(0)
+    };
+    let mut open: HashMap<(Dtype, u8), (Vec<usize>, usize)> = HashMap::new();
     let mut packs = Vec::new();
     for (i, item) in items.iter().enumerate().filter(|(i, _)| may_pack[*i]) {
         let most = if learns(item) {
@@ -207,7 +214,7 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
         } else {
             PACK_WORDS + SMALL_WORDS
         };
-        let (members, n) = open.entry(item.dtype).or_default();
+        let (members, n) = open.entry((item.dtype, precision(item))).or_default();
         if *n + item.n_words() > most {
             packs.push(std::mem::take(members));
             *n = 0;
@@ -217,7 +224,7 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
     }
     packs.extend(open.into_values().map(|(members, _)| members));
     packs.retain(|members| members.len() > 1);
-    // Which packs are the last of their dtypes depends on no hash order.
+    // Which packs are the last of their kinds depends on no hash order.
     packs.sort();
     for (pack, members) in packs.iter().enumerate() {
         members.iter().for_each(|&i| handling[i] = Handling::Packed(pack));

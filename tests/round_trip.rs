@@ -234,6 +234,34 @@ fn many_small_tensors_cost_little() {
 }
 
 #[test]
+fn small_tensors_among_others_keep_the_form_that_suits_them() {
+    const SHAPE: [u64; 2] = [100, 300];
+    let names = ["weights", "few", "alike", "more weights", "widened", "yet more weights"];
+    let mut checkpoint = Checkpoint::default();
+    for (i, name) in names.into_iter().enumerate() {
+        let values = match name {
+            "few" => Values::Palette,
+            "alike" => Values::RowsAlike,
+            "widened" => Values::Widened,
+            _ => Values::Normal,
+        };
+        checkpoint = checkpoint.tensor(name, Dtype::F32, &SHAPE, bytes(values, Dtype::F32, &SHAPE, i as u64));
+    }
+    for mode in [Mode::Balanced, Mode::Inference] {
+        let together = check(&checkpoint, &checkpoint.to_bytes(), mode).len();
+        let alone: usize = (checkpoint.tensors.iter())
+            .map(|tensor| {
+                let alone = Checkpoint::default().tensor(&tensor.name, tensor.dtype, &tensor.shape, tensor.bytes.clone());
+                compress_bytes(&alone.to_bytes(), &options(mode)).unwrap().len()
+            })
+            .sum();
+        // Being alone costs states and tables, being together those that suit one alone.
+        let most = alone + alone / 20;
+        assert!(together <= most, "{mode}: {together} bytes together, {alone} alone");
+    }
+}
+
+#[test]
 fn equal_tensors_are_stored_once() {
     let data = bytes(Values::Normal, Dtype::F16, &[200, 200], 6);
     let checkpoint = Checkpoint::default()

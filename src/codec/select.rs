@@ -79,11 +79,11 @@ pub fn choose(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode
     }
 }
 
-/// Whether words are of a kind that contexts do not see: repetitions, few values, rows like others.
-pub fn is_unusual(words: Words<'_>, isa: Isa) -> bool {
+/// Whether words are of a kind that neither planes nor contexts see: repetitions, few values, rows like others.
+pub fn is_unusual(words: Words<'_>, mode: Mode, isa: Isa) -> bool {
     let sample = sample(words);
-    let candidates = candidates(words, &sample, Mode::Storage);
-    candidates.len() > 1 && is_special(&sizes(words, &sample, candidates, &Pools::default(), Mode::Storage, isa))
+    let candidates = candidates(words, &sample, mode);
+    candidates.len() > 1 && is_special(&sizes(words, &sample, candidates, &Pools::default(), mode, isa))
 }
 
 /// Whether a codec other than planes is clearly smaller than they are.
