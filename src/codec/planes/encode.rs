@@ -23,7 +23,7 @@ pub struct Plan<'a> {
     pub pool: &'a Pool,
     /// Words of a row, 0 where there are no rows.
     pub row_words: usize,
-    /// Whether rows may be sorted into classes, which decoding has to undo.
+    /// Whether rows may be sorted into classes by table, which decoding has to undo; by precision they always are.
     pub may_sort: bool,
     /// Instruction set.
     pub isa: Isa,
@@ -42,12 +42,15 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
 
     let unit_words = units::unit_words(plan.row_words);
     let has_kinds = pool.tables.len() > 1 || units::n_precisions(layout) > 1;
-    let sorted = (plan.may_sort && has_kinds && n_words > unit_words).then(|| sort(plan, words, &symbols, unit_words));
-    let (numbers, counts) = sorted.filter(|(_, counts)| counts.len() <= MAX_CLASSES).unwrap_or_else(|| {
-        let mut counts = [0; 256];
-        histogram::count(&symbols, &mut counts);
-        (Vec::new(), vec![(None, counts)])
-    });
+    let sorted = (has_kinds && n_words > unit_words).then(|| sort(plan, words, &symbols, unit_words));
+    let (numbers, counts) = sorted
+        .flatten()
+        .filter(|(_, counts)| counts.len() <= MAX_CLASSES)
+        .unwrap_or_else(|| {
+            let mut counts = [0; 256];
+            histogram::count(&symbols, &mut counts);
+            (Vec::new(), vec![(None, counts)])
+        });
     let is_single = counts.len() == 1;
     let mut head = Head {
         n_words,
@@ -141,11 +144,19 @@ fn table_of<'a>(coding: &'a Coding, pool: &'a Pool) -> Option<&'a FreqTable> {
 /// The class number of every unit, and of every class the index of its table in the pool and the counts of its symbols.
 type Sorted = (Vec<u8>, Vec<(Option<u8>, [u32; 256])>);
 
-fn sort(plan: &Plan<'_>, words: &[u8], symbols: &[u8], unit_words: usize) -> Sorted {
+/// Sorts units by precision and, where rows may be sorted, by table. None if there is nothing to sort by.
+fn sort(plan: &Plan<'_>, words: &[u8], symbols: &[u8], unit_words: usize) -> Option<Sorted> {
     let layout = plan.pool.layout;
-    let units = units::count(symbols, unit_words);
-    let tables = assign::classes(plan.isa, &units, &plan.pool.tables);
     let precisions = units::precisions(layout, words, unit_words);
+    if !plan.may_sort && precisions.iter().all(|precision| *precision == precisions[0]) {
+        return None;
+    }
+    let units = units::count(symbols, unit_words);
+    let tables = if plan.may_sort {
+        assign::classes(plan.isa, &units, &plan.pool.tables)
+    } else {
+        vec![0; units.len()]
+    };
     // Classes are numbered in the order of (precision, table), those without units left out.
     let n_tables = plan.pool.tables.len().max(1);
     let mut counts = vec![None; units::n_precisions(layout) * n_tables];
@@ -164,14 +175,11 @@ fn sort(plan: &Plan<'_>, words: &[u8], symbols: &[u8], unit_words: usize) -> Sor
         .collect();
     let classes = (0..units.len()).map(|unit| numbers[index(unit)]).collect();
     let pooled = |i: usize| (!plan.pool.tables.is_empty()).then_some((i % n_tables) as u8);
-    (
+    let counts = counts.iter().enumerate();
+    Some((
         classes,
-        counts
-            .iter()
-            .enumerate()
-            .filter_map(|(i, counts)| counts.map(|counts| (pooled(i), counts)))
-            .collect(),
-    )
+        counts.filter_map(|(i, counts)| counts.map(|counts| (pooled(i), counts))).collect(),
+    ))
 }
 
 /// The cheapest coding of a key stream.

@@ -1,0 +1,120 @@
+//! The record of a model that is compressed.
+
+use super::blobs::Blob;
+use super::job::Job;
+use super::model::Model;
+use crate::codec::select::Choice;
+use crate::codec::{Codec, stored};
+use crate::container::header::{PackRecord, Record, TensorRecord, to_hex};
+use crate::digest::Md5;
+use crate::options::Mode;
+use crate::safetensors::build_header;
+use crate::survey::{Handling, Survey};
+use std::collections::BTreeMap;
+
+/// A record at least as long as that of any file made of the model.
+pub fn longest(model: &Model<'_>, mode: Mode) -> Record {
+    let n = model.tensors.len();
+    let mut record = begun(model, mode);
+    record.tables = u32::MAX as u64;
+    record.packs = (0..n / 2)
+        .map(|_| PackRecord {
+            dtype: "F8_E4M3FNUZ".into(),
+            words: u32::MAX as u64,
+            codec: "row_delta".into(),
+            bytes: u32::MAX as u64,
+        })
+        .collect();
+    for (tensor, (_, bytes)) in record.tensors.iter_mut().zip(&model.tensors) {
+        tensor.codec = "row_delta".into();
+        tensor.bytes = stored::blob_bytes(bytes.len() as u64).unwrap_or(u64::MAX);
+        tensor.value = Some("0".repeat(16));
+        tensor.order = Some("oik".into());
+        tensor.tied_to = Some(n);
+        tensor.pack = Some(n);
+    }
+    record.data_offset = u64::MAX;
+    record
+}
+
+/// The record without what only encoding can tell.
+fn begun(model: &Model<'_>, mode: Mode) -> Record {
+    let mut bytes_of = BTreeMap::new();
+    for (tensor, bytes) in &model.tensors {
+        *bytes_of.entry(tensor.dtype.family()).or_insert(0) += bytes.len();
+    }
+    let format = bytes_of
+        .iter()
+        .filter(|(family, _)| family.is_some())
+        .max_by_key(|(_, bytes)| **bytes)
+        .and_then(|(family, _)| *family);
+    let rebuilt = build_header(model.metadata.as_ref(), model.tensors.iter().map(|(tensor, _)| tensor.described()));
+    let tensors = model.tensors.iter().map(|(tensor, _)| TensorRecord {
+        name: tensor.name.clone(),
+        dtype: tensor.dtype.name().into(),
+        shape: tensor.shape.clone(),
+        md5: "0".repeat(32),
+        ..TensorRecord::default()
+    });
+    Record {
+        format: format.unwrap_or("none").into(),
+        mode: mode.name().into(),
+        data_offset: 0,
+        metadata: model.metadata.clone(),
+        // Headers are UTF-8: they were parsed as JSON.
+        source_header: (rebuilt != model.header).then(|| String::from_utf8_lossy(&model.header).into_owned()),
+        tables: 0,
+        packs: Vec::new(),
+        tensors: tensors.collect(),
+    }
+}
+
+/// The record of what was written: the blobs of packs, then those of tensors on their own, as their jobs were.
+pub fn whole(
+    model: &Model<'_>,
+    mode: Mode,
+    table_bytes: usize,
+    survey: &Survey,
+    jobs: &[Job<'_>],
+    blobs: &[Blob],
+    digests: &[Md5],
+) -> Record {
+    let mut record = begun(model, mode);
+    record.tables = table_bytes as u64;
+    let (of_packs, alone) = blobs.split_at(survey.packs.len());
+    record.packs = (survey.packs.iter().zip(jobs).zip(of_packs))
+        .map(|((members, job), blob)| PackRecord {
+            dtype: model.tensors[members[0]].0.dtype.name().into(),
+            words: job.n_words() as u64,
+            codec: blob.codec.name().into(),
+            bytes: blob.n_bytes,
+        })
+        .collect();
+    let mut alone = alone.iter();
+    for (i, tensor) in record.tensors.iter_mut().enumerate() {
+        let codec = match &survey.handling[i] {
+            Handling::Trivial(Choice::Constant(word)) => {
+                tensor.value = Some(to_hex(word));
+                Codec::Constant
+            }
+            Handling::Trivial(_) => Codec::Empty,
+            Handling::Tied(master) => {
+                tensor.tied_to = Some(*master);
+                Codec::Tied
+            }
+            Handling::Packed(pack) => {
+                tensor.pack = Some(*pack);
+                Codec::Packed
+            }
+            Handling::Alone => {
+                let blob = alone.next().expect("every job has written a blob");
+                tensor.bytes = blob.n_bytes;
+                blob.codec
+            }
+        };
+        tensor.codec = codec.name().into();
+        tensor.order = survey.orders[i].name().map(Into::into);
+        tensor.md5 = digests[i].to_string();
+    }
+    record
+}
