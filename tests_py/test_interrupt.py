@@ -28,17 +28,28 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-SELF_INTERRUPTING = """
-import contextlib, os, signal, sys
-import bigsmall.files
+# Who starts the tests may ignore signals, as `nohup` and jobs in the background do, and the processes that they start inherit that.
+MAIN = """
+import signal, sys
 from bigsmall.cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGTERM", "SIGHUP"):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)
+"""
+
+RUN = "sys.exit(main(sys.argv[1:]))"
+
+SELF_INTERRUPTING = f"""{MAIN}
+import contextlib, os
+import bigsmall.files
 
 @contextlib.contextmanager
 def reporting(progress, label):
     yield lambda done, total: os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
 
 bigsmall.files.reporting = reporting
-sys.exit(main(sys.argv[1:]))
+{RUN}
 """
 
 
@@ -67,7 +78,7 @@ def test_a_signal_from_outside_without_a_bar(big: Path, args: list[str]) -> None
     """Sent as soon as the output is being written; a machine that is busy just then gets another chance."""
     before = set(big.iterdir())
     for _ in range(10):
-        command = [sys.executable, "-m", "bigsmall", *args, "--no-progress", "--threads", "1"]
+        command = [sys.executable, "-c", MAIN + RUN, *args, "--no-progress", "--threads", "1"]
         with subprocess.Popen(command, cwd=big, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
             while process.poll() is None and set(big.iterdir()) == before:
                 time.sleep(0.0005)
