@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MODES = ("balanced", "inference", "storage")
 
 ENOUGH_S = 3.0
-MOST_RUNS = 9
+MOST_RUNS = 30
 
 
 class Aim(NamedTuple):
