@@ -10,6 +10,8 @@ pub mod decode;
 pub mod encode;
 pub mod histogram;
 pub mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod search;
 pub mod short;
 pub mod table;
 

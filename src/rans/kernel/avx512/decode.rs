@@ -1,6 +1,7 @@
 //! Decoding: a search in registers where the alphabet is narrow, a masked expand for the words.
 
-use super::super::super::decode::{DecodeTable, SearchTable, Stream};
+use super::super::super::decode::{DecodeTable, Stream};
+use super::super::super::search::SearchTable;
 use super::super::super::{LANES, SCALE, STATE_MIN};
 use super::super::{Decoding, scalar};
 use std::arch::x86_64::*;
