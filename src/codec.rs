@@ -15,8 +15,9 @@ pub mod sparse;
 pub mod stored;
 pub mod zstd;
 
+use crate::pool::lock;
 use crate::rans::bits::take_u32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 /// The codecs, as the header names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,20 +115,16 @@ pub struct Spare(Mutex<Vec<Vec<u8>>>);
 const SPARE_BYTES: usize = 96 << 20;
 
 impl Spare {
-    fn kept(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An empty vector with room for about `n_bytes`.
     pub fn take(&self, n_bytes: usize) -> Vec<u8> {
-        let kept = self.kept().pop();
+        let kept = lock(&self.0).pop();
         kept.unwrap_or_else(|| Vec::with_capacity(n_bytes + n_bytes / 64))
     }
 
     /// Keeps the memory of `bytes`, unless there is enough of it.
     pub fn put(&self, mut bytes: Vec<u8>) {
         bytes.clear();
-        let mut kept = self.kept();
+        let mut kept = lock(&self.0);
         if kept.iter().map(Vec::capacity).sum::<usize>() + bytes.capacity() <= SPARE_BYTES {
             kept.push(bytes);
         }

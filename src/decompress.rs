@@ -35,7 +35,7 @@ pub fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<
     reserved.ok_or_else(|| Error::out_of_memory(n_bytes))?;
     let out = Mutex::new(out);
     let write = |bytes: &[u8], offset: u64| {
-        let mut out = out.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut out = pool::lock(&out);
         let (start, end) = (offset as usize, offset as usize + bytes.len());
         if out.len() < end {
             out.resize(end, 0);
@@ -46,7 +46,7 @@ pub fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<
     pool::run(threads, reader.header().raw_bytes(), &no_progress, |ticker| {
         restore(&reader, ticker, &write)
     })?;
-    Ok(out.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    Ok(std::mem::take(&mut *pool::lock(&out)))
 }
 
 /// Decompresses one file to one checkpoint file.

@@ -54,11 +54,11 @@ pub fn load<S: ReadAt>(reader: &Reader<S>, tensors: &[usize], threads: usize, pr
         jobs.into_par_iter().try_for_each(|(at, range, out)| {
             let n_bytes = out.len() as u64;
             if let Err(error) = reader.read_words(tensors[at], range, out) {
-                failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((at, error));
+                pool::lock(&failed).push((at, error));
             }
             ticker.advance(n_bytes)
         })?;
-        let mut failed = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut failed = std::mem::take(&mut *pool::lock(&failed));
         // Of several damaged blocks of a tensor the first is told, whichever thread met one first.
         failed.sort_by_key(|(at, error)| (*at, std::cmp::Reverse(error.block)));
         for (at, error) in failed {

@@ -5,6 +5,7 @@ use crate::limits::MAX_THREADS;
 use crate::options::Progress;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often a progress function is called.
@@ -63,4 +64,9 @@ pub fn run<T: Send>(threads: usize, total: u64, progress: Progress<'_>, work: im
         }
         result
     })
+}
+
+/// Locks. A panic of another holder is passed on where its thread is joined, and leaves nothing half-done behind these locks.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,6 +6,7 @@ mod functions;
 mod reader;
 mod tensor;
 
+use crate::pool::lock;
 use pyo3::prelude::*;
 
 /// The compiled core of bigsmall.
@@ -61,17 +62,14 @@ impl PyProgress {
                 match called.and_then(|()| py.check_signals()) {
                     Ok(()) => true,
                     Err(error) => {
-                        self.raised
-                            .lock()
-                            .unwrap_or_else(|poisoned| poisoned.into_inner())
-                            .get_or_insert(error);
+                        lock(&self.raised).get_or_insert(error);
                         false
                     }
                 }
             })
         };
         let result = py.detach(|| work(&progress));
-        match self.raised.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        match lock(&self.raised).take() {
             Some(error) => Err(error),
             None => result.map_err(|e| error::to_py(py, e)),
         }

@@ -8,8 +8,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
+/// How names of what is in the making begin.
+pub(crate) const HIDDEN: &str = ".bigsmall-";
 /// Bytes that are moved at a time.
 const MOVED_BYTES: usize = 1 << 20;
+
+/// The directory that a path lies in.
+pub(crate) fn parent(path: &Path) -> &Path {
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
 
 /// A file in the making, under a temporary name beside its own.
 pub struct Sink {
@@ -34,16 +43,12 @@ impl Sink {
         if !force && path.symlink_metadata().is_ok() {
             return Err(at(io::ErrorKind::AlreadyExists.into()));
         }
-        let directory = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
         // Opened here and not by the crate, whose files are private; a checkpoint is to have the rights that any new file gets.
         let create = |path: &Path| File::options().read(true).write(true).create_new(true).open(path);
         let file = tempfile::Builder::new()
-            .prefix(".bigsmall-")
+            .prefix(HIDDEN)
             .suffix(".tmp")
-            .make_in(directory, create)
+            .make_in(parent(path), create)
             .map_err(at)?;
         Ok(Self {
             file,

@@ -200,13 +200,7 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
             *handling == Handling::Alone && item.n_words() <= most && !(is_float && is_unusual())
         })
         .collect();
-    // Where rows are not sorted, one class codes them all: widened words are not to be among others.
-    let precision = |item: &Item| {
-        let unit_words = item.n_words();
-        let precisions = (!mode.may_sort()).then(|| units::precisions(item.words.layout, item.words.bytes, unit_words));
-        precisions.and_then(|precisions| precisions.first().copied()).unwrap_or(0)
-    };
-    let mut open: HashMap<(Dtype, u8), (Vec<usize>, usize)> = HashMap::new();
+    let mut open: HashMap<Dtype, (Vec<usize>, usize)> = HashMap::new();
     let mut packs = Vec::new();
     for (i, item) in items.iter().enumerate().filter(|(i, _)| may_pack[*i]) {
         let most = if learns(item) {
@@ -214,7 +208,7 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
         } else {
             PACK_WORDS + SMALL_WORDS
         };
-        let (members, n) = open.entry((item.dtype, precision(item))).or_default();
+        let (members, n) = open.entry(item.dtype).or_default();
         if *n + item.n_words() > most {
             packs.push(std::mem::take(members));
             *n = 0;
@@ -224,7 +218,7 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
     }
     packs.extend(open.into_values().map(|(members, _)| members));
     packs.retain(|members| members.len() > 1);
-    // Which packs are the last of their kinds depends on no hash order.
+    // Which packs are the last of their dtypes depends on no hash order.
     packs.sort();
     for (pack, members) in packs.iter().enumerate() {
         members.iter().for_each(|&i| handling[i] = Handling::Packed(pack));

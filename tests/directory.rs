@@ -150,16 +150,6 @@ fn an_output_in_the_source_is_not_part_of_it() {
     assert!(contents(&packed) == first);
 }
 
-#[test]
-fn a_second_safetensors_index_is_a_file_like_others() {
-    let (root, model) = model();
-    fs::write(model.join("model.fp16.safetensors.index.json"), "{}").unwrap();
-    let (packed, back) = (root.path().join("packed"), root.path().join("back"));
-    compress(&model, &packed, &OPTIONS, &no_progress).unwrap();
-    decompress(&packed, &back, &OPTIONS, &no_progress).unwrap();
-    assert!(contents(&back) == contents(&model));
-}
-
 #[cfg(unix)]
 #[test]
 fn what_cannot_be_copied_is_told_before_the_work() {

@@ -7,6 +7,7 @@ imports the package behind it, which may be in another environment.
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -73,7 +74,7 @@ class Codec(Protocol):
         """The tensors of a stored file, ready for use."""
 
 
-class BufferCodec:
+class BufferCodec(ABC):
     """A `Codec` of compressors that know only buffers: the checkpoint's data is one, its header is kept as it is.
 
     One buffer for all tensors is the best case for them: no tensor pays for tables or a frame of its own.
@@ -85,11 +86,13 @@ class BufferCodec:
     def source(self) -> Any:
         return self.checkpoint.data
 
+    @abstractmethod
     def encode(self, source: Any) -> Any:
-        raise NotImplementedError
+        """Compress the buffer."""
 
+    @abstractmethod
     def decode(self, encoded: Any) -> Any:
-        raise NotImplementedError
+        """The buffer again."""
 
     def size(self, encoded: Any) -> int:
         return len(self.checkpoint.header) + len(encoded)

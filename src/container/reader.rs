@@ -13,13 +13,14 @@ use crate::error::{Error, Kind, Place, Result};
 use crate::float::Layout;
 use crate::limits::{KEPT_PACK_BYTES, MAX_HEADER_BYTES, STORED_SPAN_BYTES};
 use crate::order::{self, Order};
+use crate::pool::lock;
 use crate::safetensors;
 use crate::simd::Isa;
 use crate::source::ReadAt;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Bytes of stored words that are read at a time: whole spans.
 const STORED_PART_BYTES: u64 = 4 * STORED_SPAN_BYTES;
@@ -437,9 +438,4 @@ impl<S: ReadAt> Reader<S> {
                 .collect(),
         }
     }
-}
-
-/// Locks; a panic elsewhere leaves nothing half-done here.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

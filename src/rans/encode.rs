@@ -92,10 +92,9 @@ impl Encoder {
         for (state, bytes) in self.states.iter_mut().zip(seed.as_chunks::<2>().0) {
             *state = STATE_MIN | u16::from_le_bytes(*bytes) as u32;
         }
-        // One word a symbol at most; a vector kernel stores whole vectors below the first one.
-        let room = n + LANES;
-        if self.words.len() < room {
-            self.words.resize(room, 0);
+        // One word a symbol at most.
+        if self.words.len() < n {
+            self.words.resize(n, 0);
         }
         self.at = self.words.len();
     }

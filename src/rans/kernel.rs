@@ -17,7 +17,7 @@ use crate::simd::{Isa, Level};
 pub type Decoding<'a, 'b> = (&'a DecodeTable, &'a mut Stream<'b>, &'a mut [u8]);
 
 /// Decodes `symbols.len()` symbols. False if the words do not suffice; the symbols are then unspecified.
-pub fn decode(isa: Isa, table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) -> bool {
+fn decode(isa: Isa, table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) -> bool {
     match isa.level() {
         Level::Scalar => scalar::decode(table, stream, symbols),
         // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
@@ -44,27 +44,28 @@ pub fn decode_together<const N: usize>(isa: Isa, streams: [Decoding<'_, '_>; N])
         .all(|(table, stream, symbols)| decode(isa, table, stream, symbols))
 }
 
-/// Encodes all symbols of a stream, each of which must have a frequency.
-pub fn encode(isa: Isa, table: &EncodeTable, symbols: &[u8], encoder: &mut Encoder) {
+/// A stream to be encoded: its table, in which each symbol must have a frequency, its symbols, and what takes them.
+pub type Encoding<'a, 'b> = (&'a EncodeTable, &'a [u8], &'b mut Encoder);
+
+/// Encodes all symbols of a stream.
+fn encode(isa: Isa, (table, symbols, encoder): Encoding<'_, '_>) {
     #[cfg(target_arch = "x86_64")]
     if isa.level() == Level::Avx512 && table.is_exact {
         // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
-        return unsafe { avx512::encode([table], [symbols], [encoder]) };
+        return unsafe { avx512::encode([(table, symbols, encoder)]) };
     }
     let _ = isa;
     scalar::encode(table, symbols, encoder);
 }
 
-/// Encodes two streams side by side, for the same reason as [`decode_together`].
-pub fn encode_pair(isa: Isa, tables: [&EncodeTable; 2], symbols: [&[u8]; 2], encoders: [&mut Encoder; 2]) {
+/// Encodes streams side by side, for the same reason as [`decode_together`].
+pub fn encode_together<const N: usize>(isa: Isa, streams: [Encoding<'_, '_>; N]) {
     #[cfg(target_arch = "x86_64")]
-    if isa.level() == Level::Avx512 && tables.iter().all(|table| table.is_exact) {
+    if isa.level() == Level::Avx512 && streams.iter().all(|(table, ..)| table.is_exact) {
         // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
-        return unsafe { avx512::encode(tables, symbols, encoders) };
+        return unsafe { avx512::encode(streams) };
     }
-    let [a, b] = encoders;
-    encode(isa, tables[0], symbols[0], a);
-    encode(isa, tables[1], symbols[1], b);
+    streams.into_iter().for_each(|stream| encode(isa, stream));
 }
 
 #[cfg(test)]
@@ -76,7 +77,7 @@ mod tests {
     fn coded(isa: Isa, table: &FreqTable, symbols: &[u8], seed: &[u8; SEED_BYTES]) -> ([u8; super::super::STATES_BYTES], Vec<u8>) {
         let mut encoder = Encoder::default();
         encoder.begin(symbols.len(), seed);
-        encode(isa, &EncodeTable::new(table), symbols, &mut encoder);
+        encode_together(isa, [(&EncodeTable::new(table), symbols, &mut encoder)]);
         let (states, words) = encoder.finish();
         (states, words.iter().flat_map(|w| w.to_le_bytes()).collect())
     }
@@ -162,7 +163,8 @@ mod tests {
                 pair[0].begin(symbols.len(), &seed);
                 pair[1].begin(half, &seed);
                 let coder = EncodeTable::new(&table);
-                encode_pair(isa, [&coder, &coder], [&symbols, &symbols[..half]], pair.each_mut());
+                let [first, second] = &mut pair;
+                encode_together(isa, [(&coder, &symbols, first), (&coder, &symbols[..half], second)]);
                 prop_assert_eq!(pair[0].finish().0, states);
                 prop_assert_eq!(pair[1].finish().0, states_b);
                 prop_assert_eq!(pair[1].finish().1.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>(), words_b.clone());

@@ -93,16 +93,12 @@ pub fn encode(plan: &Plan<'_>, words: &[u8]) -> Coded {
         }
         #[allow(clippy::needless_range_loop, reason = "ranks count the streams of several classes")]
         for rank in 0..=layout.low_bytes() {
-            let mut jobs = blocks
-                .iter_mut()
-                .zip(pair)
-                .filter_map(|(block, (class, _))| block.job(tables[*class][rank].as_deref()?));
-            match (jobs.next(), jobs.next()) {
-                (Some((table_a, symbols_a, a)), Some((table_b, symbols_b, b))) => {
-                    rans::encode_pair(plan.isa, [table_a, table_b], [symbols_a, symbols_b], [a, b]);
-                }
-                (Some((table, symbols, encoder)), None) => rans::encode(plan.isa, table, symbols, encoder),
-                _ => {}
+            let jobs: Vec<_> = (blocks.iter_mut().zip(pair))
+                .filter_map(|(block, (class, _))| block.job(tables[*class][rank].as_deref()?))
+                .collect();
+            match <[_; 2]>::try_from(jobs) {
+                Ok(jobs) => rans::encode_together(plan.isa, jobs),
+                Err(jobs) => jobs.into_iter().for_each(|job| rans::encode_together(plan.isa, [job])),
             }
         }
         for (block, (class, _)) in blocks.iter_mut().zip(pair) {
@@ -340,7 +336,7 @@ impl Block {
     }
 
     /// The next stream to be coded, with its table.
-    fn job<'b>(&'b mut self, table: &'b EncodeTable) -> Option<(&'b EncodeTable, &'b [u8], &'b mut Encoder)> {
+    fn job<'b>(&'b mut self, table: &'b EncodeTable) -> Option<rans::Encoding<'b, 'b>> {
         let at = self.n_begun;
         self.n_begun += 1;
         let symbols = match (self.has_key_stream, at) {

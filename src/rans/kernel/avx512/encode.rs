@@ -1,8 +1,8 @@
 //! Encoding: entries from registers where the alphabet is narrow, a masked compress for the words.
 
-use super::super::super::encode::{EncodeTable, Encoder, NarrowEntries};
+use super::super::super::encode::NarrowEntries;
 use super::super::super::{LANES, SCALE};
-use super::super::scalar;
+use super::super::{Encoding, scalar};
 use std::arch::x86_64::*;
 
 /// Where the entries of symbols come from.
@@ -82,22 +82,23 @@ impl<const R: usize> Entries for Permuted<R> {
     }
 }
 
-/// Encodes `N` streams side by side; every reciprocal must be exact. See [`super::super::encode()`].
+/// Encodes `N` streams side by side; every reciprocal must be exact. See [`super::super::encode_together`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
-pub fn encode<const N: usize>(tables: [&EncodeTable; N], symbols: [&[u8]; N], encoders: [&mut Encoder; N]) {
+pub fn encode<const N: usize>(mut streams: [Encoding<'_, '_>; N]) {
     // Longer streams get a start, so that all have the same number of whole steps left.
-    let n_steps = symbols.iter().map(|symbols| symbols.len() / LANES).min().unwrap_or(0);
-    for k in 0..N {
-        let (near, far) = symbols[k].split_at(n_steps * LANES);
+    let n_steps = streams.iter().map(|(_, symbols, _)| symbols.len() / LANES).min().unwrap_or(0);
+    for (table, symbols, encoder) in &mut streams {
+        let (near, far) = symbols.split_at(n_steps * LANES);
         if N > 1 && far.len() >= LANES {
-            encode([tables[k]], [far], [&mut *encoders[k]]);
+            encode([(*table, far, &mut **encoder)]);
         } else {
-            scalar::encode(tables[k], far, encoders[k]);
+            scalar::encode(table, far, encoder);
         }
-        // Sixteen words are stored at a time, of which the lower ones may be none of ours.
-        assert!(encoders[k].at >= near.len() + LANES / 2);
+        *symbols = near;
+        // What is left adds one word a symbol at most.
+        assert!(encoder.at >= near.len());
     }
-    let near = symbols.map(|symbols| &symbols[..n_steps * LANES]);
+    let tables = streams.each_ref().map(|(table, ..)| *table);
     let narrow = |may_be_wide: bool| {
         let found = tables.map(|table| table.narrow.as_ref().filter(|narrow| may_be_wide || narrow.is_half));
         found
@@ -107,45 +108,45 @@ pub fn encode<const N: usize>(tables: [&EncodeTable; N], symbols: [&[u8]; N], en
     };
     if let Some(entries) = narrow(false) {
         // SAFETY: the assertion above; this function has the same instructions.
-        unsafe { encode_steps(entries.map(|table| Permuted::<4>::new(table)), near, encoders) }
+        unsafe { encode_steps(entries.map(|table| Permuted::<4>::new(table)), streams) }
     } else if let Some(entries) = narrow(true) {
         // SAFETY: as above.
-        unsafe { encode_steps(entries.map(|table| Permuted::<8>::new(table)), near, encoders) }
+        unsafe { encode_steps(entries.map(|table| Permuted::<8>::new(table)), streams) }
     } else {
         // SAFETY: as above.
-        unsafe { encode_steps(tables.map(|table| Gathered(&table.entries)), near, encoders) }
+        unsafe { encode_steps(tables.map(|table| Gathered(&table.entries)), streams) }
     }
 }
 
 /// Encodes whole steps of `N` streams of the same length.
 ///
 /// # Safety
-/// Each encoder has room for one word a symbol and sixteen more.
+/// Each encoder has room for one word a symbol, and the machine the instructions of this module.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
-unsafe fn encode_steps<const N: usize, E: Entries>(entries: [E; N], symbols: [&[u8]; N], encoders: [&mut Encoder; N]) {
-    let n_steps = symbols.iter().map(|symbols| symbols.len() / LANES).min().unwrap_or(0);
+unsafe fn encode_steps<const N: usize, E: Entries>(entries: [E; N], mut streams: [Encoding<'_, '_>; N]) {
+    let n_steps = streams.iter().map(|(_, symbols, _)| symbols.len() / LANES).min().unwrap_or(0);
     let low12 = _mm512_set1_epi32((SCALE - 1) as i32);
     let low4 = _mm512_set1_epi32(15);
     let scale = _mm512_set1_epi32(SCALE as i32);
-    let mut at: [usize; N] = std::array::from_fn(|k| encoders[k].at);
-    let words: [*mut u16; N] = std::array::from_fn(|k| encoders[k].words.as_mut_ptr());
+    let mut at: [usize; N] = std::array::from_fn(|k| streams[k].2.at);
+    let words: [*mut u16; N] = std::array::from_fn(|k| streams[k].2.words.as_mut_ptr());
     let mut x = [[_mm512_setzero_si512(); 2]; N];
     for k in 0..N {
         // SAFETY: 32 states are two registers.
         x[k] = unsafe {
             [
-                _mm512_loadu_si512(encoders[k].states.as_ptr().cast()),
-                _mm512_loadu_si512(encoders[k].states.as_ptr().add(16).cast()),
+                _mm512_loadu_si512(streams[k].2.states.as_ptr().cast()),
+                _mm512_loadu_si512(streams[k].2.states.as_ptr().add(16).cast()),
             ]
         };
     }
     for step in (0..n_steps).rev() {
         for half in [1, 0] {
             for k in 0..N {
-                // SAFETY: 32 symbols remain for each step; each symbol adds at most one word, and the caller promises room for sixteen more.
+                // SAFETY: 32 symbols remain for each step; each symbol adds at most one word, for which the caller promises room.
                 unsafe {
-                    let s = _mm512_cvtepu8_epi32(_mm_loadu_si128(symbols[k].as_ptr().add(step * LANES + 16 * half).cast()));
+                    let s = _mm512_cvtepu8_epi32(_mm_loadu_si128(streams[k].1.as_ptr().add(step * LANES + 16 * half).cast()));
                     let (packed, reciprocal) = entries[k].of(s);
                     let freq = _mm512_and_si512(_mm512_srli_epi32::<4>(packed), low12);
                     let y = x[k][half];
@@ -164,7 +165,7 @@ unsafe fn encode_steps<const N: usize, E: Entries>(entries: [E; N], symbols: [&[
             }
         }
     }
-    for (k, encoder) in encoders.into_iter().enumerate() {
+    for (k, (_, _, encoder)) in streams.into_iter().enumerate() {
         // SAFETY: as for loading.
         unsafe {
             _mm512_storeu_si512(encoder.states.as_mut_ptr().cast(), x[k][0]);
