@@ -127,9 +127,9 @@ lint-python: $(STAMPS)/wheel $(STAMPS)/models
 	$(PYTHON) -m mypy
 	$(PYTHON) -m mypy.stubtest bigsmall._core --allowlist tools/stubtest_allowlist.txt --ignore-unused-allowlist
 
-.PHONY: readme
-readme: $(STAMPS)/wheel $(STAMPS)/models  ## Run what README.md shows, and put what it prints there
-	$(PYTHON) tools/readme.py
+.PHONY: pages
+pages: $(STAMPS)/wheel $(STAMPS)/models  ## Run what README.md and docs/commands/ show (PAGE: one of them), and put what it prints there
+	PYTHONPATH=tools $(PYTHON) -m pages $(PAGE)
 
 .PHONY: clean
 clean:  ## Remove everything that was built or installed here
