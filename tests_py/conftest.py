@@ -1,17 +1,47 @@
 import importlib.util
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import bigsmall
+from hub_server import Hub
 from models import Raw, llama, write_safetensors
 
 SHARED_WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+# huggingface_hub reads its environment once, when it is imported: from the start its Hub is the one on loopback, and no test leaves this
+# machine.
+HUB = Hub()
+HUB_HOME = tempfile.TemporaryDirectory(prefix="bigsmall-hub-")
+for variable in [name for name in os.environ if name.lower().endswith("_proxy") or name.startswith(("HF_", "HUGGING_FACE_"))]:
+    del os.environ[variable]
+os.environ |= {
+    "HF_ENDPOINT": HUB.endpoint,
+    "HF_HOME": HUB_HOME.name,
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """The Hub that huggingface_hub talks to, without repositories. The cache is shared: each test names its own."""
+    HUB.reset()
+    yield HUB
+    HUB.reset()
+
+
+def pytest_unconfigure() -> None:
+    HUB.close()
+    HUB_HOME.cleanup()
 
 
 @pytest.fixture
