@@ -8,10 +8,15 @@ from typing import Any
 
 def emit(facts: dict[str, Any], lines: Iterable[str], *, as_json: bool) -> None:
     """Print the facts, or the lines that tell them to people."""
+    emit_text(facts, "\n".join(map(printable, lines)), as_json=as_json)
+
+
+def emit_text(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print the facts, or a text of this package's own, as it is."""
     if sys.stdout is None:
         # Closed by the shell: nobody wants to know.
         return
-    text = json.dumps(facts, indent=2, allow_nan=False) if as_json else "\n".join(map(printable, lines))
+    text = json.dumps(facts, indent=2, allow_nan=False) if as_json else text
     encoding = sys.stdout.encoding or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding))
