@@ -6,7 +6,7 @@ mod staged;
 
 use crate::compress::{Model, Summary, compress_file, compress_model};
 use crate::decompress::decompress_file;
-use crate::error::{Error, Place, Result};
+use crate::error::{Error, Kind, Place, Result};
 use crate::options::{Mode, Options, Progress};
 use crate::safetensors::{Checkpoint, build_header};
 use crate::scan::{Estimate, scan_model};
@@ -179,6 +179,34 @@ pub fn packed_files(path: &Path) -> Result<Vec<PathBuf>> {
     packed_shards(path, Index::read(path)?.as_ref())
 }
 
+/// The files that hold the tensors of a path: itself, or the shards of a directory, compressed ones or else safetensors.
+pub(crate) fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
+    if !metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    if let Some(index) = Index::read(path)? {
+        return packed_shards(path, Some(&index));
+    }
+    match shards(path, SOURCE_END) {
+        Err(Error { kind: Kind::Io(error), .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            let found = shards(path, PACKED_END);
+            found.map_err(|error| match &error.kind {
+                Kind::Io(io) if io.kind() == std::io::ErrorKind::NotFound => {
+                    none_found(path, &format!("neither .{SOURCE_END} nor .{PACKED_END} files"))
+                }
+                _ => error,
+            })
+        }
+        found => found,
+    }
+}
+
+fn none_found(directory: &Path, what: &str) -> Error {
+    let message = format!("the directory holds {what}");
+    let error = std::io::Error::new(std::io::ErrorKind::NotFound, message.clone());
+    Error::new(Kind::Io(error), message).at_path(directory)
+}
+
 fn compress_joined(shards: &[PathBuf], target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
     let opened = shards
         .iter()
@@ -231,9 +259,7 @@ fn shards(directory: &Path, end: &str) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     if found.is_empty() {
-        let message = format!("the directory holds no .{end} files");
-        let error = std::io::Error::new(std::io::ErrorKind::NotFound, message.clone());
-        return Err(Error::new(crate::Kind::Io(error), message).at_path(directory));
+        return Err(none_found(directory, &format!("no .{end} files")));
     }
     Ok(found)
 }

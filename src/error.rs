@@ -22,6 +22,8 @@ pub enum Kind {
     Source,
     /// The caller asked for something impossible.
     Option,
+    /// A patch without the base that it was made from, or on another one.
+    Base,
     /// No tensor has that name.
     MissingTensor,
     /// The caller's progress function asked to stop.
@@ -73,6 +75,11 @@ impl Error {
     /// A request that cannot be met.
     pub fn option(message: impl Into<String>) -> Self {
         Self::new(Kind::Option, message)
+    }
+
+    /// A patch that lacks its base.
+    pub fn base(message: impl Into<String>) -> Self {
+        Self::new(Kind::Base, message)
     }
 
     /// An operating-system error at `path`.

@@ -38,6 +38,7 @@ mod survey;
 #[doc(hidden)]
 pub mod test_data;
 mod verify;
+mod weights;
 
 pub use buffer::Buffer;
 pub use compress::{Summary, compress_bytes, compress_bytes_with};
@@ -53,3 +54,4 @@ pub use simd::Isa;
 pub use source::{FileSource, ReadAt};
 pub use speed::{CodecSpeed, codec_speed};
 pub use verify::{Problem, Verification};
+pub use weights::Weights;

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 #[pyo3(name = "_core")]
 mod core {
     #[pymodule_export]
-    use super::error::{BigSmallError, CorruptError, FormatError, SourceError, VersionError};
+    use super::error::{BigSmallError, CorruptError, FormatError, PatchBaseError, SourceError, VersionError};
     #[pymodule_export]
     use super::functions::{codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, scan, verify};
     #[pymodule_export]

@@ -34,6 +34,30 @@ impl ReadAt for &[u8] {
     }
 }
 
+impl ReadAt for Vec<u8> {
+    fn n_bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        (&self[..]).read_at(buffer, offset)
+    }
+}
+
+impl ReadAt for Box<dyn ReadAt> {
+    fn n_bytes(&self) -> u64 {
+        (**self).n_bytes()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        (**self).read_at(buffer, offset)
+    }
+
+    fn path(&self) -> Option<&Path> {
+        (**self).path()
+    }
+}
+
 /// A file, read with system calls: unlike a map, it may shrink while it is read, which is then an error and not a signal.
 pub struct FileSource {
     file: File,

@@ -10,7 +10,7 @@ Importing this package imports neither numpy nor torch; the functions that retur
 """
 
 from ._core import FORMAT_VERSION, Reader, __version__
-from .errors import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, SourceError, VersionError
+from .errors import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, PatchBaseError, SourceError, VersionError
 from .files import compress, decompress, load, scan, verify
 from .reader import safe_open
 from .summary import info, stat
@@ -22,6 +22,7 @@ __all__ = [
     "FormatError",
     "MissingTensorError",
     "OptionError",
+    "PatchBaseError",
     "Reader",
     "SourceError",
     "VersionError",

@@ -4,6 +4,7 @@
 - `FormatError`: not a `.bs` file, or one that contradicts itself. `VersionError`: one of a version or codec this release does not know.
 - `CorruptError`: data that does not match its checksum or digest.
 - `SourceError`: a checkpoint to be compressed that is not valid safetensors.
+- `PatchBaseError`: a patch without the base that it was made from, or on another one.
 - `OptionError`, also a `ValueError`: an impossible request.
 - `MissingTensorError`, also a `KeyError`: no tensor has that name.
 
@@ -13,9 +14,19 @@ What the operating system refuses is raised as the builtin `OSError` that fits: 
 import os
 from typing import TypeVar
 
-from ._core import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, SourceError, VersionError
+from ._core import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, PatchBaseError, SourceError, VersionError
 
-__all__ = ["BigSmallError", "CorruptError", "FormatError", "MissingTensorError", "OptionError", "SourceError", "VersionError", "located"]
+__all__ = [
+    "BigSmallError",
+    "CorruptError",
+    "FormatError",
+    "MissingTensorError",
+    "OptionError",
+    "PatchBaseError",
+    "SourceError",
+    "VersionError",
+    "located",
+]
 
 E = TypeVar("E", bound=BigSmallError)
 

@@ -17,6 +17,7 @@ use crate::pool::lock;
 use crate::safetensors;
 use crate::simd::Isa;
 use crate::source::ReadAt;
+use crate::weights::Weights;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,8 @@ pub struct Reader<S> {
     /// Which are kept, oldest first.
     kept: Mutex<VecDeque<usize>>,
     bytes_read: AtomicU64,
+    /// What the words of patches are differences to.
+    base: Option<Arc<Weights>>,
 }
 
 impl<S: ReadAt> Reader<S> {
@@ -64,6 +67,21 @@ impl<S: ReadAt> Reader<S> {
             Some(path) => opened.at_path(&path),
             None => opened,
         }
+    }
+
+    /// Opens a patch, whose words are differences to those of `base`. A file that needs no base is opened as by [`Reader::open`].
+    ///
+    /// # Errors
+    /// Those of [`Reader::open`].
+    pub fn open_on(source: S, base: Arc<Weights>) -> Result<Self> {
+        let mut opened = Self::open(source)?;
+        opened.base = Some(base);
+        Ok(opened)
+    }
+
+    /// What it was opened on.
+    pub fn base(&self) -> Option<&Weights> {
+        self.base.as_deref()
     }
 
     fn open_unplaced(source: S, isa: Isa) -> Result<Self> {
@@ -126,6 +144,7 @@ impl<S: ReadAt> Reader<S> {
             packs,
             kept: Mutex::default(),
             bytes_read,
+            base: None,
         })
     }
 

@@ -38,6 +38,13 @@ pyo3::create_exception!(
     "The checkpoint to be compressed is not valid safetensors."
 );
 
+pyo3::create_exception!(
+    bigsmall,
+    PatchBaseError,
+    BigSmallError,
+    "A patch without the base that it was made from, or on another one."
+);
+
 /// An exception type with two bases, which `create_exception` cannot make.
 fn two_bases<'py>(
     py: Python<'py>,
@@ -81,6 +88,7 @@ pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
         Kind::Version => Ok(py.get_type::<VersionError>()),
         Kind::Corrupt => Ok(py.get_type::<CorruptError>()),
         Kind::Source => Ok(py.get_type::<SourceError>()),
+        Kind::Base => Ok(py.get_type::<PatchBaseError>()),
         Kind::Option => option_error(py).cloned(),
         Kind::MissingTensor => missing_tensor_error(py).cloned(),
     };
