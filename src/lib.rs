@@ -47,7 +47,7 @@ pub use decompress::{decompress_bytes, decompress_bytes_with};
 pub use directory::{compress, decompress, packed_files, scan, verify};
 pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};
-pub use load::load;
+pub use load::{Words, load, load_words};
 pub use options::{Mode, Options, Progress, no_progress};
 pub use scan::Estimate;
 pub use simd::Isa;

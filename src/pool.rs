@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::limits::MAX_THREADS;
 use crate::options::Progress;
+use rayon::ThreadPool;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often a progress function is called.
@@ -41,8 +42,7 @@ pub fn run<T: Send>(threads: usize, total: u64, progress: Progress<'_>, work: im
     if threads > MAX_THREADS {
         return Err(Error::option(format!("{threads} threads are more than {MAX_THREADS}")));
     }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-    let pool = pool.map_err(|error| Error::option(format!("{threads} threads: {error}")))?;
+    let pool = if threads == 0 { shared()? } else { Arc::new(start(threads)?) };
     let ticker = Ticker::default();
     let (sender, receiver) = channel::<()>();
     std::thread::scope(|scope| {
@@ -64,6 +64,27 @@ pub fn run<T: Send>(threads: usize, total: u64, progress: Progress<'_>, work: im
         }
         result
     })
+}
+
+fn start(threads: usize) -> Result<ThreadPool> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+    pool.map_err(|error| Error::option(format!("{threads} threads: {error}")))
+}
+
+/// The threads for whoever asks for one on each core: several callers at once share them instead of having as many each.
+fn shared() -> Result<Arc<ThreadPool>> {
+    static SHARED: Mutex<Option<(u32, Arc<ThreadPool>)>> = Mutex::new(None);
+    let process = std::process::id();
+    let mut shared = lock(&SHARED);
+    if let Some((of, pool)) = &*shared
+        && *of == process
+    {
+        return Ok(pool.clone());
+    }
+    let pool = Arc::new(start(0)?);
+    // A forked process has its parent's pool without the threads, which cannot even be told to end.
+    std::mem::forget(shared.replace((process, pool.clone())));
+    Ok(pool)
 }
 
 /// Locks. A panic of another holder is passed on where its thread is joined, and leaves nothing half-done behind these locks.

@@ -1,5 +1,7 @@
 """`safe_open` beside the one of safetensors, on the same data."""
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -271,3 +273,25 @@ def test_a_damaged_tensor_does_not_hide_the_others(tmp_path: Path) -> None:
             f.get_tensor("t2")
         with pytest.raises(bigsmall.CorruptError, match="t2"):
             f.get_tensors()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_decodes_with_threads_of_its_own(tmp_path: Path) -> None:
+    raw = weights("BF16", 1024, 1024)
+    bigsmall.compress(write_safetensors(tmp_path / "a.safetensors", {"x": raw}), tmp_path / "a.bs")
+    reader = bigsmall.Reader(tmp_path / "a.bs")
+    assert bytes(reader.tensor("x")) == raw.data
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(0 if bytes(reader.tensor("x")) == raw.data else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_many_rows_are_decoded_by_all_cores(tmp_path: Path) -> None:
+    raw = weights("BF16", 5000, 700)
+    bigsmall.compress(write_safetensors(tmp_path / "a.safetensors", {"x": raw}), tmp_path / "a.bs")
+    reader = bigsmall.Reader(tmp_path / "a.bs")
+    for start, stop in ((0, 5000), (1, 4999), (2500, 5000), (17, 17)):
+        assert bytes(reader.rows("x", start, stop)) == raw.data[start * 1400 : stop * 1400]

@@ -5,7 +5,7 @@ use super::error::to_py;
 use super::tensor::Tensor;
 use crate::container::header::Storage;
 use crate::error::{Error, Result};
-use crate::{Buffer, FileSource};
+use crate::{Buffer, FileSource, Words};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::ffi::OsStr;
@@ -130,14 +130,14 @@ impl Reader {
     /// One tensor.
     fn tensor(&self, py: Python<'_>, name: &str) -> PyResult<Tensor> {
         let tensor = self.reader.find(name).map_err(|error| to_py(py, error))?;
-        let mut loaded = PyProgress::new(None).run(py, |progress| crate::load(&self.reader, &[tensor], 0, progress))?;
-        let buffer = loaded.pop().expect("one tensor was asked for").map_err(|error| to_py(py, error))?;
+        let range = 0..self.reader.header().entries[tensor].n_words();
+        let buffer = self.load_one(py, Words { tensor, range })?;
         Ok(self.wrap(tensor, buffer))
     }
 
     /// Rows [start, stop) of the first dimension; decodes only the blocks that cover them.
     fn rows(&self, py: Python<'_>, name: &str, start: u64, stop: u64) -> PyResult<Tensor> {
-        let read = || -> Result<Tensor> {
+        let wanted = || -> Result<(Words, Vec<u64>)> {
             let tensor = self.reader.find(name)?;
             let entry = &self.reader.header().entries[tensor];
             let n_rows = *entry
@@ -155,12 +155,13 @@ impl Reader {
             if row_bytes * n_rows != entry.raw_bytes || row_bytes % width != 0 {
                 return Err(Error::option("its rows are no whole numbers of bytes").at_tensor(name));
             }
-            let words = row_bytes / width;
-            let mut buffer = Buffer::new((stop - start) * row_bytes)?;
-            self.reader.read_words(tensor, start * words..stop * words, &mut buffer)?;
-            Ok(Tensor::new(buffer, entry.dtype, shape))
+            let row_words = row_bytes / width;
+            let range = start * row_words..stop * row_words;
+            Ok((Words { tensor, range }, shape))
         };
-        py.detach(read).map_err(|error| to_py(py, error))
+        let (words, shape) = wanted().map_err(|error| to_py(py, error))?;
+        let dtype = self.reader.header().entries[words.tensor].dtype;
+        Ok(Tensor::new(self.load_one(py, words)?, dtype, shape))
     }
 
     /// Several tensors, in the order asked for, decoded by several threads. A damaged one is returned as its error.
@@ -194,6 +195,14 @@ impl Reader {
 }
 
 impl Reader {
+    fn load_one(&self, py: Python<'_>, words: Words) -> PyResult<Buffer> {
+        let mut loaded = PyProgress::new(None).run(py, |progress| crate::load_words(&self.reader, &[words], 0, progress))?;
+        loaded
+            .pop()
+            .expect("words of one tensor were asked for")
+            .map_err(|error| to_py(py, error))
+    }
+
     fn wrap(&self, tensor: usize, buffer: Buffer) -> Tensor {
         let entry = &self.reader.header().entries[tensor];
         Tensor::new(buffer, entry.dtype, entry.shape.clone())
