@@ -80,9 +80,11 @@ fn bytes_of<S: ReadAt>(reader: &Reader<S>, words: &Words) -> u64 {
 
 /// Memory for the words, and the parts in which they are decoded.
 fn open<S: ReadAt>(reader: &Reader<S>, words: &Words) -> Result<(Buffer, Vec<Range<u64>>)> {
+    // First, since a tensor that is too large for memory has too many parts for it as well.
+    let buffer = Buffer::new(bytes_of(reader, words))?;
     let within = |part: Range<u64>| part.start.max(words.range.start)..part.end.min(words.range.end);
     let parts = reader.parts(words.tensor)?.map(within).filter(|part| !part.is_empty()).collect();
-    Ok((Buffer::new(bytes_of(reader, words))?, parts))
+    Ok((buffer, parts))
 }
 
 /// Has `run` do all jobs.
