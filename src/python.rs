@@ -4,6 +4,7 @@ mod buffer;
 mod error;
 mod functions;
 mod reader;
+mod source;
 mod tensor;
 
 use crate::pool::lock;

@@ -1,6 +1,8 @@
 //! Bytes in: files, memory maps and slices.
 #![allow(unsafe_code)]
 
+pub mod held;
+
 use crate::error::{Error, Result};
 use std::fs::File;
 use std::io;

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, final
+from typing import Any, Protocol, final, type_check_only
 
 __all__ = [
     "FORMAT_VERSION",
@@ -73,11 +73,23 @@ class Tensor:
     def __dlpack_device__(self) -> tuple[int, int]: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
 
+@type_check_only
+class _Source(Protocol):
+    """Bytes that are read at offsets, by several threads. What `read_at` raises comes out of the reader as it is."""
+
+    @property
+    def path(self) -> str:
+        """What messages call it."""
+    @property
+    def n_bytes(self) -> int: ...
+    def read_at(self, offset: int, n_bytes: int, /) -> Any:
+        """That many bytes, as any object with the buffer protocol."""
+
 @final
 class Reader:
     """One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it."""
 
-    def __new__(cls, path: _StrPath) -> Reader: ...
+    def __new__(cls, source: _StrPath | _Source) -> Reader: ...
     @property
     def path(self) -> str: ...
     @property
@@ -107,6 +119,15 @@ class Reader:
     ) -> list[Tensor | BigSmallError]:
         """All named tensors (default: all), in the order asked for, decoded by several threads. A damaged one is returned as its
         error, the others still load."""
+    def read_into(self, names: Sequence[str], out: Sequence[Any], *, threads: int = 0) -> list[BigSmallError | None]:
+        """Decodes tensors into memory that is there: of CPU arrays with `__dlpack__`, in C order, each of as many bytes as its tensor.
+        A damaged one gives its error, and leaves its memory undefined."""
+    def stored_ranges(self, names: Sequence[str]) -> list[tuple[int, int]]:
+        """Where in the file tensors are stored, as (first byte, one past the last), in order; ranges close together are one."""
+    def hold(self, names: Sequence[str]) -> int:
+        """Reads what tensors are decoded from and holds it in memory, until it is released. Returns the bytes that this takes more."""
+    def release(self, names: Sequence[str]) -> None:
+        """Lets go of what was held for the same tensors."""
     @property
     def bytes_read(self) -> int:
         """Bytes read from the file since it was opened."""

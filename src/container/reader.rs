@@ -25,6 +25,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 /// Bytes of stored words that are read at a time: whole spans.
 const STORED_PART_BYTES: u64 = 4 * STORED_SPAN_BYTES;
+/// Bytes between stored ranges that are cheaper to read than a second range.
+const STORED_GAP_BYTES: u64 = 1 << 16;
 /// Bytes of gaps that are read at a time.
 const GAP_PART_BYTES: usize = 1 << 16;
 
@@ -151,6 +153,30 @@ impl<S: ReadAt> Reader<S> {
     /// What the file says of itself.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// What it reads from.
+    pub fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Where in the file the words of these tensors are stored, in order; ranges that lie close together are one.
+    pub fn stored_ranges(&self, tensors: &[usize]) -> Vec<Range<u64>> {
+        let of = |&tensor: &usize| match &self.master(tensor).1.storage {
+            Storage::Blob(blob) => Some(blob.range.clone()),
+            Storage::Packed { pack, .. } => Some(self.header.packs[*pack].blob.range.clone()),
+            Storage::Empty | Storage::Constant(_) | Storage::Tied(_) => None,
+        };
+        let mut ranges: Vec<Range<u64>> = tensors.iter().filter_map(of).collect();
+        ranges.sort_by_key(|range| range.start);
+        let mut merged: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end + STORED_GAP_BYTES => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        merged
     }
 
     /// Bytes read so far.

@@ -5,7 +5,7 @@ use crate::{Buffer, Dtype};
 use dlpack_rs::ffi::{
     DLDataType, DLDataTypeCode as Code, DLDevice, DLDeviceType, DLManagedTensor, DLManagedTensorVersioned, DLPackVersion, DLTensor,
 };
-use pyo3::exceptions::PyBufferError;
+use pyo3::exceptions::{PyBufferError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ffi::{CStr, c_int, c_void};
@@ -107,6 +107,7 @@ fn element(dtype: Dtype, shape: &[u64]) -> (DLDataType, Vec<i64>) {
 
 const VERSIONED: &CStr = c"dltensor_versioned";
 const LEGACY: &CStr = c"dltensor";
+const USED: &CStr = c"used_dltensor";
 
 /// A DLPack capsule of the buffer; versioned if the consumer knows those.
 pub fn capsule<'py>(py: Python<'py>, shared: &Arc<Shared>, dtype: Dtype, shape: &[u64], is_versioned: bool) -> PyResult<Bound<'py, PyAny>> {
@@ -243,5 +244,106 @@ impl Drop for Bytes {
             // SAFETY: the view was filled and is released once.
             unsafe { ffi::PyBuffer_Release(&mut *self.view) }
         });
+    }
+}
+
+/// Memory of an object that exports DLPack, for as long as this lives: of a torch tensor or a numpy array on the CPU, in C order.
+struct Lent {
+    managed: *mut DLManagedTensor,
+    data: *mut u8,
+    n_bytes: usize,
+}
+
+// SAFETY: the pointers go to memory that the exporter keeps until its deleter is called, which DLPack allows from any thread.
+unsafe impl Send for Lent {}
+
+impl Lent {
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let capsule = object.call_method0("__dlpack__")?;
+        // SAFETY: the object is alive; a capsule of that name holds such a structure, which belongs to whoever renames the capsule.
+        let managed: *mut DLManagedTensor = unsafe {
+            if ffi::PyCapsule_IsValid(capsule.as_ptr(), LEGACY.as_ptr()) != 1 {
+                return Err(PyTypeError::new_err("__dlpack__ gave no capsule of a tensor"));
+            }
+            let managed = ffi::PyCapsule_GetPointer(capsule.as_ptr(), LEGACY.as_ptr()).cast();
+            if ffi::PyCapsule_SetName(capsule.as_ptr(), USED.as_ptr()) != 0 {
+                return Err(PyErr::fetch(object.py()));
+            }
+            managed
+        };
+        let mut lent = Self {
+            managed,
+            data: std::ptr::null_mut(),
+            n_bytes: 0,
+        };
+        // SAFETY: it is what the capsule held, and lives until the deleter is called.
+        let tensor = unsafe { &(*managed).dl_tensor };
+        if !matches!(tensor.device.device_type, DLDeviceType::kDLCPU | DLDeviceType::kDLCUDAHost) {
+            return Err(PyBufferError::new_err("tensors are decoded into the processor's memory only"));
+        }
+        let n_dims = tensor.ndim as usize;
+        let mut n_elements: i64 = 1;
+        for dim in (0..n_dims).rev() {
+            // SAFETY: shape has one number for each dimension; so do strides, unless they are left out.
+            let (size, stride) = unsafe {
+                (
+                    *tensor.shape.add(dim),
+                    if tensor.strides.is_null() {
+                        n_elements
+                    } else {
+                        *tensor.strides.add(dim)
+                    },
+                )
+            };
+            if size != 1 && stride != n_elements {
+                return Err(PyBufferError::new_err("tensors are decoded into memory in C order only"));
+            }
+            n_elements *= size;
+        }
+        lent.n_bytes = n_elements as usize * tensor.dtype.bits as usize * tensor.dtype.lanes as usize / 8;
+        lent.data = tensor.data.cast::<u8>().wrapping_add(tensor.byte_offset as usize);
+        Ok(lent)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        // SAFETY: taken out of its capsule, and deleted once.
+        unsafe {
+            if let Some(deleter) = (*self.managed).deleter {
+                deleter(self.managed);
+            }
+        }
+    }
+}
+
+/// Memory of several objects, to be written to. Whoever reads it meanwhile may see some of the old and some of the new, as with any array.
+pub struct Outputs(Vec<Lent>);
+
+impl Outputs {
+    /// Borrows the objects' memory, no byte of it twice.
+    pub fn of(objects: &[Bound<'_, PyAny>]) -> PyResult<Self> {
+        let lent = objects.iter().map(Lent::of).collect::<PyResult<Vec<_>>>()?;
+        let mut spans: Vec<(usize, usize)> = lent
+            .iter()
+            .map(|one| (one.data as usize, one.n_bytes))
+            .filter(|span| span.1 > 0)
+            .collect();
+        spans.sort_unstable();
+        if spans.windows(2).any(|pair| pair[0].0 + pair[0].1 > pair[1].0) {
+            return Err(PyBufferError::new_err("two outputs share memory"));
+        }
+        Ok(Self(lent))
+    }
+
+    /// The memory of each.
+    pub fn slices(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.0.iter_mut().map(|one| {
+            if one.n_bytes == 0 {
+                return &mut [][..];
+            }
+            // SAFETY: the exporter keeps that many bytes until the deleter is called, and no two of these slices overlap.
+            unsafe { std::slice::from_raw_parts_mut(one.data, one.n_bytes) }
+        })
     }
 }

@@ -104,6 +104,10 @@ pub fn to_py(py: Python<'_>, error: Error) -> PyErr {
 
 /// The builtin exception of a system error: `FileNotFoundError`, `FileExistsError`, … by its number.
 fn os_error(io: &io::Error, error: &Error) -> PyErr {
+    // What a source in Python raised comes out as it is.
+    if let Some(raised) = io.get_ref().and_then(|inner| inner.downcast_ref::<PyErr>()) {
+        return Python::attach(|py| raised.clone_ref(py));
+    }
     if io.kind() == io::ErrorKind::OutOfMemory {
         return PyMemoryError::new_err(error.message.clone());
     }

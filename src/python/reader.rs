@@ -1,38 +1,40 @@
 //! An open file in Python.
 
 use super::PyProgress;
+use super::buffer::Outputs;
 use super::error::to_py;
+use super::source;
 use super::tensor::Tensor;
 use crate::container::header::Storage;
 use crate::error::{Error, Result};
-use crate::{Buffer, FileSource, Words};
+use crate::{Buffer, Held, ReadAt, Target, Words, load_into};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it.
 #[pyclass(frozen, module = "bigsmall._core")]
 pub struct Reader {
-    path: PathBuf,
-    reader: crate::Reader<FileSource>,
+    reader: crate::Reader<Held<Box<dyn ReadAt>>>,
 }
 
 #[pymethods]
 impl Reader {
     #[new]
-    fn new(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
-        let opened = py.detach(|| FileSource::open(&path).and_then(crate::Reader::open));
+    fn new(source: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = source.py();
+        let source = source::open(source)?;
+        let opened = py.detach(|| crate::Reader::open(Held::new(source)));
         Ok(Self {
             reader: opened.map_err(|error| to_py(py, error))?,
-            path,
         })
     }
 
     /// The file.
     #[getter]
     fn path(&self) -> &OsStr {
-        self.path.as_os_str()
+        self.reader.source().path().unwrap_or(Path::new("")).as_os_str()
     }
 
     /// Version of the container.
@@ -175,11 +177,7 @@ impl Reader {
     ) -> PyResult<Bound<'py, PyList>> {
         let tensors = match names {
             None => (0..self.reader.header().entries.len()).collect(),
-            Some(names) => names
-                .iter()
-                .map(|name| self.reader.find(name))
-                .collect::<Result<Vec<_>>>()
-                .map_err(|error| to_py(py, error))?,
+            Some(names) => self.find(py, &names)?,
         };
         let loaded = PyProgress::new(progress).run(py, |progress| crate::load(&self.reader, &tensors, threads, progress))?;
         let list = PyList::empty(py);
@@ -192,15 +190,79 @@ impl Reader {
         }
         Ok(list)
     }
+
+    /// Decodes tensors into memory that is there: of objects with `__dlpack__`, each of as many bytes as its tensor.
+    #[pyo3(signature = (names, out, *, threads=0))]
+    fn read_into<'py>(
+        &self,
+        py: Python<'py>,
+        names: Vec<String>,
+        out: Vec<Bound<'py, PyAny>>,
+        threads: usize,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let tensors = self.find(py, &names)?;
+        if tensors.len() != out.len() {
+            return Err(to_py(py, Error::option("there are not as many outputs as tensors")));
+        }
+        let mut outputs = Outputs::of(&out)?;
+        let targets = outputs
+            .slices()
+            .zip(&tensors)
+            .map(|(out, &tensor)| Target {
+                words: Words::all(&self.reader, tensor),
+                out,
+            })
+            .collect();
+        let failures = PyProgress::new(None).run(py, |progress| load_into(&self.reader, targets, threads, progress))?;
+        let list = PyList::new(py, names.iter().map(|_| py.None()))?;
+        for (at, error) in failures {
+            if !error.is_data() {
+                return Err(to_py(py, error));
+            }
+            list.set_item(at, to_py(py, error).into_value(py))?;
+        }
+        Ok(list)
+    }
+
+    /// Where in the file tensors are stored, as (first byte, one past the last), in order; ranges that lie close together are one.
+    fn stored_ranges(&self, py: Python<'_>, names: Vec<String>) -> PyResult<Vec<(u64, u64)>> {
+        let ranges = self.reader.stored_ranges(&self.find(py, &names)?);
+        Ok(ranges.into_iter().map(|range| (range.start, range.end)).collect())
+    }
+
+    /// Reads what tensors are decoded from and holds it in memory, until it is released. Returns the bytes that this takes more.
+    fn hold(&self, py: Python<'_>, names: Vec<String>) -> PyResult<u64> {
+        let ranges = self.reader.stored_ranges(&self.find(py, &names)?);
+        let hold = || {
+            ranges
+                .into_iter()
+                .map(|range| self.reader.source().hold(range))
+                .sum::<Result<u64>>()
+        };
+        py.detach(hold).map_err(|error| to_py(py, error))
+    }
+
+    /// Lets go of what was held for the same tensors.
+    fn release(&self, py: Python<'_>, names: Vec<String>) -> PyResult<()> {
+        for range in self.reader.stored_ranges(&self.find(py, &names)?) {
+            self.reader.source().release(range);
+        }
+        Ok(())
+    }
 }
 
 impl Reader {
     fn load_one(&self, py: Python<'_>, words: Words) -> PyResult<Buffer> {
-        let mut loaded = PyProgress::new(None).run(py, |progress| crate::load_words(&self.reader, &[words], 0, progress))?;
+        let mut loaded = PyProgress::new(None).run(py, |progress| crate::load_words(&self.reader, vec![words], 0, progress))?;
         loaded
             .pop()
             .expect("words of one tensor were asked for")
             .map_err(|error| to_py(py, error))
+    }
+
+    fn find(&self, py: Python<'_>, names: &[String]) -> PyResult<Vec<usize>> {
+        let found = names.iter().map(|name| self.reader.find(name)).collect::<Result<Vec<_>>>();
+        found.map_err(|error| to_py(py, error))
     }
 
     fn wrap(&self, tensor: usize, buffer: Buffer) -> Tensor {
