@@ -13,6 +13,7 @@ from ._core import FORMAT_VERSION, Reader, __version__
 from .errors import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, PatchBaseError, SourceError, VersionError
 from .files import compress, decompress, load, scan, verify
 from .reader import safe_open
+from .stream import StreamingLoader
 from .summary import info, stat
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PatchBaseError",
     "Reader",
     "SourceError",
+    "StreamingLoader",
     "VersionError",
     "__version__",
     "compress",

@@ -1,6 +1,7 @@
 """What the name of a tensor tells about its place in the network."""
 
 import re
+from collections.abc import Iterable
 
 LAYER = re.compile(
     r"(?:^|\.)(?:layers?|h|blocks?|resblocks|encoders?|decoders?|(?:single_)?transformer_blocks|down_blocks|up_blocks|resnets)\.\d+(?=\.)"
@@ -30,3 +31,22 @@ def kind_of(name: str) -> str:
     """`norm`, `embedding`, `attention`, `mlp`, `head`, `convolution` or `other`: a guess from the name, for tables."""
     lower = name.lower()
     return next((kind for kind, pattern in KINDS if pattern.search(lower)), "other")
+
+
+def layers_of(names: Iterable[str]) -> dict[str, list[str]]:
+    """The tensors of each layer, by the layer's name, in the order in which layers run: by their numbers, an encoder's before a decoder's.
+
+    >>> list(layers_of(["h.10.w", "h.9.w", "wte.weight"]))
+    ['h.9', 'h.10']
+    """
+    layers: dict[str, list[str]] = {}
+    for name in names:
+        layer = layer_of(name)
+        if layer is not None:
+            layers.setdefault(layer, []).append(name)
+    return dict(sorted(layers.items(), key=lambda item: _place(item[0])))
+
+
+def _place(layer: str) -> tuple[bool, str, int]:
+    stack, _, number = layer.rpartition(".")
+    return "decoder" in stack, stack, int(number)
