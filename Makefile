@@ -52,6 +52,11 @@ $(STAMPS)/models: $(STAMPS)/tools tools/install_torch.py
 	$(PYTHON) tools/install_torch.py 'torch>=2.4'
 	@touch $@
 
+# The published package, in three releases and environments of their own.
+$(STAMPS)/published: $(STAMPS)/models bench/install_published.py bench/environment.py bench/rivals/published.py
+	$(PYTHON) bench/install_published.py
+	@touch $@
+
 # ---- use
 
 .PHONY: demo
@@ -75,7 +80,7 @@ test-rust: $(STAMPS)/venv  ## Run the tests of the Rust crate
 	cargo test --locked
 
 .PHONY: test-python
-test-python: $(STAMPS)/wheel $(STAMPS)/models  ## Run the tests of the Python package, on the release wheel
+test-python: $(STAMPS)/wheel $(STAMPS)/published  ## Run the tests of the Python package, on the release wheel
 	$(PYTHON) -m pytest
 
 .PHONY: determinism

@@ -15,6 +15,15 @@ class InstallError(Exception):
     """pip could not install a rival; the message is pip's last line."""
 
 
+def installed(name: str, requirements: tuple[str, ...]) -> str | None:
+    """The Python of an environment that has these packages, if it was made before."""
+    directory = BENCH / f".venv-{name}"
+    stamp = directory / "installed"
+    if not stamp.exists() or stamp.read_text().splitlines()[-len(requirements) :] != list(requirements):
+        return None
+    return str(directory / "bin" / "python")
+
+
 def interpreter(name: str, requirements: tuple[str, ...]) -> str:
     """The Python that has these packages; without any, the harness's own."""
     if not requirements:

@@ -7,6 +7,7 @@ pub mod blob;
 pub mod chunk;
 pub mod context;
 pub mod framed;
+pub mod legacy;
 pub mod palette;
 pub mod planes;
 pub mod row_delta;

@@ -5,15 +5,16 @@ mod content;
 mod digests;
 mod job;
 mod model;
+pub(crate) mod published;
 mod record;
 
 pub(crate) use model::Model;
 
 use crate::codec::{Coded, Spare};
 use crate::container::header::Record;
-use crate::container::writer::{Body, front};
+use crate::container::writer::{self, Body};
 use crate::error::{Place, Result};
-use crate::options::{Mode, Options, Progress, no_progress};
+use crate::options::{Format, Mode, Options, Progress, no_progress};
 use crate::pool::{self, Ticker};
 use crate::safetensors::Checkpoint;
 use crate::simd::Isa;
@@ -77,17 +78,17 @@ pub(crate) fn compress_model(model: &Model<'_>, target: &Path, options: &Options
         file.len() as u64
     } else {
         pool::run(options.threads, raw_bytes, progress, |ticker| {
-            let mut body = Body::in_file(&sink, &record::longest(model, options.mode));
-            let mut record = encode(model, options.mode, isa, ticker, &mut body)?;
+            let mut body = Body::in_file(&sink, Described::data_offset(model, options)?);
+            let mut described = Described::encode(model, options, isa, ticker, &mut body)?;
             let Body::File { data_offset, n_bytes, .. } = body else {
                 unreachable!("it was made in the file")
             };
             if data_offset + n_bytes <= model.source_bytes {
-                sink.write_at(&front(&mut record, Some(data_offset))?, 0)?;
+                sink.write_at(&described.front(Some(data_offset))?, 0)?;
                 return Ok(data_offset + n_bytes);
             }
             // Nothing was saved that could pay for the room that the header does not need.
-            let front = front(&mut record, None)?;
+            let front = described.front(None)?;
             sink.move_back(data_offset..data_offset + n_bytes, front.len() as u64, || ticker.advance(0))?;
             sink.write_at(&front, 0)?;
             Ok(front.len() as u64 + n_bytes)
@@ -105,13 +106,44 @@ pub(crate) fn compress_model(model: &Model<'_>, target: &Path, options: &Options
 fn in_memory(model: &Model<'_>, options: &Options, isa: Isa, progress: Progress<'_>) -> Result<Vec<u8>> {
     pool::run(options.threads, model.raw_bytes(), progress, |ticker| {
         let mut body = Body::Memory(Vec::new());
-        let mut record = encode(model, options.mode, isa, ticker, &mut body)?;
-        let mut file = front(&mut record, None)?;
+        let mut file = Described::encode(model, options, isa, ticker, &mut body)?.front(None)?;
         if let Body::Memory(blobs) = body {
             file.extend(blobs);
         }
         Ok(file)
     })
+}
+
+/// What the header of a file says, in either format.
+enum Described {
+    Current(Record),
+    V1(published::Record),
+}
+
+impl Described {
+    /// Where blobs can begin before it is known.
+    fn data_offset(model: &Model<'_>, options: &Options) -> Result<u64> {
+        Ok(match options.format {
+            Format::Current => writer::data_offset(&record::longest(model, options.mode)),
+            Format::V1 => published::Record::longest(model, options.mode)?.data_offset(),
+        })
+    }
+
+    /// Encodes a model: appends its blobs to `body`.
+    fn encode(model: &Model<'_>, options: &Options, isa: Isa, ticker: &Ticker, body: &mut Body<'_>) -> Result<Self> {
+        Ok(match options.format {
+            Format::Current => Described::Current(encode(model, options.mode, isa, ticker, body)?),
+            Format::V1 => Described::V1(published::encode(model, options.mode, ticker, body)?),
+        })
+    }
+
+    /// The bytes in front of the blobs, up to `data_offset` if that is given.
+    fn front(&mut self, data_offset: Option<u64>) -> Result<Vec<u8>> {
+        match self {
+            Described::Current(record) => writer::front(record, data_offset),
+            Described::V1(record) => record.front(data_offset),
+        }
+    }
 }
 
 /// Encodes a model: appends its blobs to `body` and returns the record that describes them.

@@ -2,17 +2,19 @@
 
 mod index;
 mod other_files;
+mod published;
 mod staged;
 
 use crate::compress::{Model, Summary, compress_file, compress_model};
 use crate::decompress::decompress_file;
 use crate::error::{Error, Kind, Place, Result};
-use crate::options::{Mode, Options, Progress};
+use crate::options::{Format, Mode, Options, Progress};
 use crate::safetensors::{Checkpoint, build_header};
 use crate::scan::{Estimate, scan_model};
 use crate::source::Map as FileMap;
 use crate::verify::{Problem, Verification, verify_file};
 use index::{INDEX, Index, Shard, SourceIndex};
+use published::PublishedIndex;
 use staged::{ModelDirectory, into_directory};
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -43,6 +45,7 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
     };
     let mut weight_map = BTreeMap::new();
     let mut records = Vec::new();
+    let mut published = PublishedIndex::new(options.mode);
     into_directory(&model, target, options, progress, |shard, staged, progress| {
         let name = format!("{}.{PACKED_END}", stem(shard));
         let checkpoint = Checkpoint::open(shard)?;
@@ -51,7 +54,9 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
                 return Err(Error::source("it is in two shards").at_tensor(&tensor.name).at_path(shard));
             }
         }
-        let summary = compress_model(&Model::of(&checkpoint), &staged.join(&name), options, progress)?;
+        let shard_model = Model::of(&checkpoint);
+        let summary = compress_model(&shard_model, &staged.join(&name), options, progress).at_path(shard)?;
+        published.add(&name, &shard_model, &summary);
         records.push(Shard {
             file: name,
             source: file_name(shard),
@@ -60,8 +65,10 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
         Ok(summary)
     })
     .and_then(|staged| {
-        let index = Index::new(records, weight_map, source_index);
-        let json = serde_json::to_vec_pretty(&index).expect("strings and numbers always serialise");
+        let json = match options.format {
+            Format::Current => Index::new(records, weight_map, source_index).to_json(),
+            Format::V1 => published.into_json(source_index),
+        };
         staged.write(INDEX, &json)?;
         staged.finish()
     })

@@ -48,7 +48,7 @@ pub use directory::{compress, decompress, packed_files, scan, verify};
 pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};
 pub use load::{Target, Words, load, load_into, load_words};
-pub use options::{Mode, Options, Progress, no_progress};
+pub use options::{Format, Mode, Options, Progress, no_progress};
 pub use scan::Estimate;
 pub use simd::Isa;
 pub use source::held::Held;

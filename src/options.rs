@@ -59,11 +59,45 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Whose files to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// This release's.
+    #[default]
+    Current,
+    /// Container version 1, which the published Python package reads from its release 1.0.0 on. [`Mode`] is then a word in the header alone.
+    V1,
+}
+
+impl Format {
+    /// All formats.
+    pub const ALL: [Format; 2] = [Format::Current, Format::V1];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Current => "current",
+            Format::V1 => "v1",
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Format> {
+        let known = Format::ALL.into_iter().find(|format| format.name() == name);
+        known.ok_or_else(|| Error::option(format!("no format {name:?}: it is one of current, v1")))
+    }
+}
+
 /// How to write an output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// What to compress for.
     pub mode: Mode,
+    /// Whose files to write.
+    pub format: Format,
     /// Whether an existing output may be replaced.
     pub force: bool,
     /// Threads to use; 0 for all cores.

@@ -1,5 +1,9 @@
 //! A first look at a checkpoint: which tensors are trivial, tied or small, and which tables they could share.
 
+mod ties;
+
+pub(crate) use ties::masters;
+
 use crate::codec::planes::{Pool, Pools, assign, units};
 use crate::codec::select::{self, Choice, Words};
 use crate::dtype::Dtype;
@@ -28,8 +32,6 @@ const PACK_WORDS: usize = 1 << 18;
 const TRAINING_WORDS: usize = 1 << 21;
 /// Of these, one in so many tells where the window lies.
 const WINDOW_STRIDE: usize = 7;
-/// Bytes at either end of a tensor that are hashed before all of it is compared.
-const QUICK_BYTES: usize = 4096;
 
 const _: () = assert!(
     ORDERED_WORDS as u64 <= MAX_ORDERED_WORDS
@@ -173,19 +175,12 @@ fn order(items: &[Item<'_>], handling: &[Handling], mode: Mode, isa: Isa) -> Vec
 }
 
 fn tie(items: &[Item<'_>], handling: &mut [Handling]) {
-    let mut masters: HashMap<(Dtype, usize, u32), Vec<usize>> = HashMap::new();
-    for (i, item) in items.iter().enumerate() {
-        if handling[i] != Handling::Alone {
-            continue;
-        }
-        let bytes = item.words.bytes;
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&bytes[..bytes.len().min(QUICK_BYTES)]);
-        hasher.update(&bytes[bytes.len().saturating_sub(QUICK_BYTES)..]);
-        let same = masters.entry((item.dtype, bytes.len(), hasher.finalize())).or_default();
-        match same.iter().find(|&&master| items[master].words.bytes == bytes) {
-            Some(&master) => handling[i] = Handling::Tied(master),
-            None => same.push(i),
+    let alone = |(item, handling): (&Item<'_>, &Handling)| (*handling == Handling::Alone).then_some(item.dtype);
+    let keys: Vec<Option<Dtype>> = items.iter().zip(&*handling).map(alone).collect();
+    let masters = masters(&keys, |i| items[i].words.bytes);
+    for (handling, master) in handling.iter_mut().zip(masters) {
+        if let Some(master) = master {
+            *handling = Handling::Tied(master);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod checkpoint;
 
-use bigsmall::{Dtype, Error, Kind, Mode, Options, compress, decompress, no_progress, packed_files, verify};
+use bigsmall::{Dtype, Error, Format, Kind, Mode, Options, compress, decompress, no_progress, packed_files, verify};
 use checkpoint::values::Values;
 use checkpoint::{Checkpoint, every_codec};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 const OPTIONS: Options = Options {
     mode: Mode::Balanced,
+    format: Format::Current,
     force: false,
     threads: 2,
 };

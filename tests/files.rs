@@ -2,7 +2,7 @@
 
 mod checkpoint;
 
-use bigsmall::{Dtype, Error, FileSource, Kind, Mode, Options, Reader, compress, decompress, no_progress, scan, verify};
+use bigsmall::{Dtype, Error, FileSource, Format, Kind, Mode, Options, Reader, compress, decompress, no_progress, scan, verify};
 use checkpoint::values::Values;
 use checkpoint::{Checkpoint, every_codec};
 use std::fs;
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 const OPTIONS: Options = Options {
     mode: Mode::Balanced,
+    format: Format::Current,
     force: false,
     threads: 2,
 };

@@ -17,8 +17,20 @@ if TYPE_CHECKING:
     from checkpoint import Checkpoint
 
 VERSION = "4.0.0"
+VERSIONS = ("1.0.0", "3.2.0", VERSION)
+"""Those whose files are read here, and which read the files written for them."""
 
-RIVAL = Rival("published", (Setting(f"published bigsmall {VERSION}"),), requirements=(f"bigsmall=={VERSION}",))
+
+def requirements(version: str) -> tuple[str, ...]:
+    return (f"bigsmall=={version}",)
+
+
+RIVAL = Rival("published", (Setting(f"published bigsmall {VERSION}"),), requirements=requirements(VERSION))
+
+
+def environment_name(version: str) -> str:
+    """Of `environment.interpreter`."""
+    return RIVAL.name if version == VERSION else f"{RIVAL.name}-{version}"
 
 
 class Published:

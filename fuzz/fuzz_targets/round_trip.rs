@@ -59,8 +59,8 @@ fuzz_target!(|input: (u8, Input)| {
     };
     let options = Options {
         mode: Mode::ALL[input.0 as usize % 3],
-        force: false,
         threads: 1,
+        ..Options::default()
     };
     match compress_bytes(&source, &options) {
         Ok(packed) => {

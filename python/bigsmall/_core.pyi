@@ -133,7 +133,14 @@ class Reader:
         """Bytes read from the file since it was opened."""
 
 def compress(
-    src: _StrPath, dst: _StrPath, *, mode: str = "balanced", force: bool = False, threads: int = 0, progress: _Progress | None = None
+    src: _StrPath,
+    dst: _StrPath,
+    *,
+    mode: str = "balanced",
+    format: str = "current",
+    force: bool = False,
+    threads: int = 0,
+    progress: _Progress | None = None,
 ) -> dict[str, Any]:
     """File or directory. Returns {"source_bytes", "compressed_bytes", "n_tensors", "n_files", "outputs": [paths]}."""
 
@@ -164,7 +171,7 @@ def codec_speed(
     """In memory, one thread, no md5, no I/O: {"raw_bytes", "coded_bytes", "encode_bytes_per_s", "decode_bytes_per_s"} (best of
     `repeat`)."""
 
-def compress_bytes(data: Any, *, mode: str = "balanced", threads: int = 0, isa: str | None = None) -> bytes:
+def compress_bytes(data: Any, *, mode: str = "balanced", format: str = "current", threads: int = 0, isa: str | None = None) -> bytes:
     """A whole safetensors file, in memory, to a whole `.bs` file, in memory."""
 
 def decompress_bytes(data: Any, *, threads: int = 0, isa: str | None = None) -> bytes: ...

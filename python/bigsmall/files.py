@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 StrPath: TypeAlias = str | os.PathLike[str]
 Mode: TypeAlias = Literal["balanced", "storage", "inference"]
+Format: TypeAlias = Literal["current", "v1"]
 Facts: TypeAlias = dict[str, Any]
 
 COMPRESSED_SUFFIX = ".bs"
@@ -48,6 +49,7 @@ def compress(
     dst: StrPath | None = None,
     *,
     mode: Mode = "balanced",
+    format: Format = "current",
     force: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
@@ -59,6 +61,9 @@ def compress(
         dst: the output; by default beside the source, see `compressed_path`. For a directory, a name that ends in `.bs` gives
             one file and any other a directory.
         mode: `balanced`, `storage` (smallest; may decode slower) or `inference` (fastest to decode).
+        format: `current`, or `v1` for files and directories that the published Python package reads too, from its release 1.0.0 on. They
+            are larger, slower, without checksums of their blocks, and the mode makes no difference. Tensors without dimensions come back
+            from that package with one of size 1.
         force: replace an existing output, which is otherwise a FileExistsError.
         threads: 0 means one per core. The output does not depend on it.
         progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
@@ -68,14 +73,14 @@ def compress(
 
     Raises:
         SourceError: the source is no valid safetensors file.
-        OptionError: the mode does not exist; the output is the source or holds it; or `force` would replace a device, a pipe, or a
-            directory that is not empty and holds no weights.
+        OptionError: the mode or format does not exist, or the format has no such dtype; the output is the source or holds it; or `force`
+            would replace a device, a pipe, or a directory that is not empty and holds no weights.
         OSError: FileNotFoundError (also for a directory without weights), FileExistsError, PermissionError, a full disk. No partial
             output is left.
     """
     dst = compressed_path(src) if dst is None else dst
     with reporting(progress, "compress") as report:
-        return _core.compress(src, dst, mode=mode, force=force, threads=threads, progress=report)
+        return _core.compress(src, dst, mode=mode, format=format, force=force, threads=threads, progress=report)
 
 
 @overload

@@ -23,10 +23,8 @@ pub enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// A body in `sink`, for files whose header is described by `longest`.
-    pub fn in_file(sink: &'a Sink, longest: &Record) -> Self {
-        let json = serde_json::to_vec(longest).expect("strings and numbers always serialise");
-        let data_offset = (PREFIX_BYTES + json.len() as u64 + DIGEST_BYTES).next_multiple_of(ALIGN);
+    /// A body in `sink`, whose blobs begin there.
+    pub fn in_file(sink: &'a Sink, data_offset: u64) -> Self {
         Body::File {
             sink,
             data_offset,
@@ -100,6 +98,12 @@ impl<'a> Body<'a> {
         }
         Ok(())
     }
+}
+
+/// Where blobs can begin in any file whose header is no longer than that.
+pub fn data_offset(longest: &Record) -> u64 {
+    let json = serde_json::to_vec(longest).expect("strings and numbers always serialise");
+    (PREFIX_BYTES + json.len() as u64 + DIGEST_BYTES).next_multiple_of(ALIGN)
 }
 
 /// The bytes in front of the blobs. `data_offset` is filled in, unless it is given.

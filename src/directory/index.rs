@@ -71,6 +71,11 @@ impl Index {
         }
     }
 
+    /// The file's text.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("strings and numbers always serialise")
+    }
+
     /// That of a directory, if it has one.
     pub fn read(directory: &Path) -> Result<Option<Self>> {
         let path = directory.join(INDEX);

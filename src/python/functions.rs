@@ -11,9 +11,10 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-fn options(py: Python<'_>, mode: &str, force: bool, threads: usize) -> PyResult<Options> {
+fn options(py: Python<'_>, mode: &str, format: &str, force: bool, threads: usize) -> PyResult<Options> {
     Ok(Options {
         mode: mode.parse().map_err(|error| to_py(py, error))?,
+        format: format.parse().map_err(|error| to_py(py, error))?,
         force,
         threads,
     })
@@ -31,17 +32,19 @@ fn summary_dict<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, 
 
 /// Compresses a file or directory.
 #[pyfunction]
-#[pyo3(signature = (src, dst, *, mode="balanced", force=false, threads=0, progress=None))]
+#[pyo3(signature = (src, dst, *, mode="balanced", format="current", force=false, threads=0, progress=None))]
+#[allow(clippy::too_many_arguments)]
 pub fn compress<'py>(
     py: Python<'py>,
     src: PathBuf,
     dst: PathBuf,
     mode: &str,
+    format: &str,
     force: bool,
     threads: usize,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let options = options(py, mode, force, threads)?;
+    let options = options(py, mode, format, force, threads)?;
     let summary = PyProgress::new(progress).run(py, |progress| crate::compress(&src, &dst, &options, progress))?;
     summary_dict(py, &summary)
 }
@@ -176,16 +179,17 @@ pub fn codec_speed<'py>(
 
 /// A whole safetensors file, in memory, to a whole `.bs` file, in memory.
 #[pyfunction]
-#[pyo3(signature = (data, *, mode="balanced", threads=0, isa=None))]
+#[pyo3(signature = (data, *, mode="balanced", format="current", threads=0, isa=None))]
 pub fn compress_bytes<'py>(
     py: Python<'py>,
     data: &Bound<'py, PyAny>,
     mode: &str,
+    format: &str,
     threads: usize,
     isa: Option<&str>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let bytes = Bytes::of(data)?;
-    let options = options(py, mode, false, threads)?;
+    let options = options(py, mode, format, false, threads)?;
     let packed = py
         .detach(|| compress_bytes_with(bytes.as_slice(), &options, named(isa)?))
         .map_err(|error| to_py(py, error))?;

@@ -7,6 +7,7 @@ from pathlib import Path
 from .outcome import CommandError, Exit
 
 MODES = ("balanced", "storage", "inference")
+FORMATS = ("current", "v1")
 
 
 def add_source(parser: argparse.ArgumentParser, what: str) -> None:
@@ -35,6 +36,11 @@ def add_mode(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--balanced", dest="mode", action="store_const", const="balanced", help="small and fast")
     group.add_argument("--storage", dest="mode", action="store_const", const="storage", help="smallest; may decode slower")
     group.add_argument("--inference", dest="mode", action="store_const", const="inference", help="fastest to decode")
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    what = "whose files to write; v1 is what the published Python package reads, from its release 1.0.0 on; default: current"
+    parser.add_argument("--format", choices=FORMATS, default="current", help=what)
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:

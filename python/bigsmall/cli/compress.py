@@ -7,7 +7,7 @@ import time
 
 from .. import files
 from ..summary import ratio_pct
-from .arguments import add_json, add_mode, add_output, add_progress, add_source, add_threads, output
+from .arguments import add_format, add_json, add_mode, add_output, add_progress, add_source, add_threads, output
 from .outcome import Exit
 from .printer import emit, n_bytes, percent
 
@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_source(parser, "safetensors file, or model directory")
     add_output(parser, "SRC with the suffix .bs, or a directory SRC-bs")
     add_mode(parser)
+    add_format(parser)
     add_threads(parser)
     add_json(parser)
     add_progress(parser)
@@ -24,7 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     out = output(args, files.compressed_path(args.src))
     started = time.perf_counter()
-    facts = files.compress(args.src, out, mode=args.mode, force=args.force, threads=args.threads, progress=args.progress)
+    facts = files.compress(
+        args.src, out, mode=args.mode, format=args.format, force=args.force, threads=args.threads, progress=args.progress
+    )
     elapsed_s = time.perf_counter() - started
     source_bytes, compressed_bytes = facts["source_bytes"], facts["compressed_bytes"]
     ratio = ratio_pct(compressed_bytes, source_bytes)
@@ -32,6 +35,7 @@ def run(args: argparse.Namespace) -> Exit:
         "source": str(args.src),
         "output": str(out),
         "mode": args.mode,
+        "format": args.format,
         "ratio_pct": ratio,
         "saved_bytes": source_bytes - compressed_bytes,
         "elapsed_s": elapsed_s,
