@@ -21,7 +21,17 @@ GPU_DISTRIBUTION = re.compile(r"(nvidia|cuda|triton|pytorch-triton)\b")
 GPU_FUNCTION = re.compile(r"_*(cu|nv|nccl)\w+")
 # cudaErrorNoDevice. The other libraries take anything but 0 for a failure.
 NO_DEVICE = 100
-PROBE = "import torch; assert (torch.ones(2, 2) @ torch.ones(2, 2)).sum() == 8; assert not torch.cuda.is_available()"
+# Those that give the words for a failure.
+TEXT_FUNCTION = re.compile(r"(cuda|cublas|cudnn|cusparse|cusolver|cufft|nvrtc|nccl)\w*Get\w*(String|Name)|ncclGetLastError")
+PROBE = """
+import torch
+assert (torch.ones(2, 2) @ torch.ones(2, 2)).sum() == 8
+assert not torch.cuda.is_available()
+try:
+    torch.cuda.is_current_stream_capturing()
+except RuntimeError:
+    pass
+"""
 
 
 def main() -> None:
@@ -87,10 +97,16 @@ def build_stand_in(library: Path, functions: set[tuple[str, str]]) -> None:
         by_version[version].append(function)
     with TemporaryDirectory() as scratch:
         source, script = Path(scratch, "stand_in.c"), Path(scratch, "versions")
-        source.write_text("".join(f"long {function}(void) {{ return {NO_DEVICE}; }}\n" for function, _ in sorted(functions)))
+        source.write_text("".join(stand_in_for(function) for function, _ in sorted(functions)))
         script.write_text("".join(f"{version} {{ {'; '.join(names)}; }};\n" for version, names in by_version.items() if version))
         versions = [f"-Wl,--version-script={script}"] if any(by_version) else []
         subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{library.name}", *versions, "-o", library, source], check=True)
+
+
+def stand_in_for(function: str) -> str:
+    if TEXT_FUNCTION.fullmatch(function):
+        return f'const char *{function}(void) {{ return "there is no such device"; }}\n'
+    return f"long {function}(void) {{ return {NO_DEVICE}; }}\n"
 
 
 def output(*command: str | Path) -> str:
