@@ -10,8 +10,20 @@ Importing this package imports neither numpy nor torch; the functions that retur
 """
 
 from ._core import FORMAT_VERSION, Reader, __version__
-from .errors import BigSmallError, CorruptError, FormatError, MissingTensorError, OptionError, PatchBaseError, SourceError, VersionError
+from .errors import (
+    BigSmallError,
+    CorruptError,
+    FormatError,
+    FrameworkError,
+    MissingTensorError,
+    OptionError,
+    PatchBaseError,
+    SourceError,
+    VersionError,
+)
 from .files import compress, decompress, load, scan, verify
+from .hooks import install_hook, uninstall_hook
+from .pretrained import from_pretrained, load_model
 from .reader import safe_open
 from .stream import StreamingLoader
 from .summary import info, stat
@@ -21,6 +33,7 @@ __all__ = [
     "BigSmallError",
     "CorruptError",
     "FormatError",
+    "FrameworkError",
     "MissingTensorError",
     "OptionError",
     "PatchBaseError",
@@ -31,10 +44,14 @@ __all__ = [
     "__version__",
     "compress",
     "decompress",
+    "from_pretrained",
     "info",
+    "install_hook",
     "load",
+    "load_model",
     "safe_open",
     "scan",
     "stat",
+    "uninstall_hook",
     "verify",
 ]

@@ -7,6 +7,7 @@
 - `PatchBaseError`: a patch without the base that it was made from, or on another one.
 - `OptionError`, also a `ValueError`: an impossible request.
 - `MissingTensorError`, also a `KeyError`: no tensor has that name.
+- `FrameworkError`: a package that loads models is of a version that cannot be hooked.
 
 What the operating system refuses is raised as the builtin `OSError` that fits: `FileNotFoundError`, `FileExistsError`, and so on.
 """
@@ -20,6 +21,7 @@ __all__ = [
     "BigSmallError",
     "CorruptError",
     "FormatError",
+    "FrameworkError",
     "MissingTensorError",
     "OptionError",
     "PatchBaseError",
@@ -29,6 +31,10 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound=BigSmallError)
+
+
+class FrameworkError(BigSmallError):
+    """A package that loads models is of a version that this release does not know."""
 
 
 def located(kind: type[E], message: str, *, path: str | os.PathLike[str], tensor: str | None = None) -> E:

@@ -8,6 +8,7 @@ CPU tensors own their memory through the decoded tensor behind them: nothing is 
 """
 
 import os
+from collections.abc import Iterable
 
 try:
     import torch
@@ -15,11 +16,12 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("torch tensors need PyTorch: pip install 'bigsmall[torch]'", name="torch") from error
 
-from ._core import Tensor
+from ._core import Reader, Tensor
 from .dtypes import array_shape
+from .errors import FormatError, located
 from .loading import Damaged, decoded_tensors
 from .progress import Progress
-from .slices import Framework
+from .slices import Framework, TensorSlice
 
 Device = str | int | torch.device
 
@@ -29,10 +31,21 @@ BATCH_BYTES = 256 << 20
 FROM_DLPACK = frozenset({"BOOL", "U8", "I8", "I16", "I32", "I64", "F16", "BF16", "F32", "F64", "C64"})
 """What every supported torch takes through DLPack. The other types come as bytes and are then viewed as what they are."""
 
-VIEWED_AS = {
+DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
     "U16": "uint16",
+    "I16": "int16",
     "U32": "uint32",
+    "I32": "int32",
     "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
@@ -42,14 +55,19 @@ VIEWED_AS = {
 }
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """torch's dtype for a safetensors one."""
+    dtype: torch.dtype = getattr(torch, DTYPES.get(name, ""), torch.uint8)
+    return dtype
+
+
 def to_tensor(tensor: Tensor) -> torch.Tensor:
     """The tensor's own memory as a torch CPU tensor."""
     if tensor.dtype in FROM_DLPACK:
         return from_dlpack(tensor)
     # torch.frombuffer refuses an empty buffer.
     data = torch.frombuffer(tensor, dtype=torch.uint8) if tensor.nbytes else torch.empty(0, dtype=torch.uint8)
-    dtype = getattr(torch, VIEWED_AS.get(tensor.dtype, ""), torch.uint8)
-    return data.view(dtype).reshape(array_shape(tensor.dtype, tensor.shape))
+    return data.view(dtype_of(tensor.dtype)).reshape(array_shape(tensor.dtype, tensor.shape))
 
 
 def load(
@@ -71,3 +89,45 @@ def framework(device: Device = "cpu") -> Framework:
     """torch tensors on that device, for `safe_open`."""
     device = torch.device(device)
     return Framework(wrap=to_tensor, place=lambda tensor: tensor.contiguous().to(device))
+
+
+class LazyTensor(TensorSlice):
+    """A CPU tensor that is decoded when it is indexed: `tensor[...]` is all of it.
+
+    It tells beforehand what those who fill models ask of a tensor.
+    """
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return dtype_of(self._dtype)
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(array_shape(self._dtype, self._shape))
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def is_floating_point(self) -> bool:
+        return self.dtype.is_floating_point
+
+    def meta(self) -> torch.Tensor:
+        """A tensor of this shape and dtype without data."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
+
+def lazy_tensors(files: Iterable[str | os.PathLike[str]]) -> dict[str, LazyTensor]:
+    """Every tensor of these `.bs` files, in their order. Nothing but headers is read until one is indexed.
+
+    Raises FormatError where two files have a tensor of the same name, and as `bigsmall.load` does for what no file is.
+    """
+    cpu = framework()
+    tensors: dict[str, LazyTensor] = {}
+    for file in files:
+        reader = Reader(file)
+        for entry in reader.entries():
+            if entry["name"] in tensors:
+                raise located(FormatError, "is in an earlier shard too", path=reader.path, tensor=entry["name"])
+            tensors[entry["name"]] = LazyTensor(reader, entry, cpu)
+    return tensors
