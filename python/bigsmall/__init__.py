@@ -25,12 +25,13 @@ from .files import compress, decompress, load, scan, verify
 from .hooks import install_hook, uninstall_hook
 from .pretrained import from_pretrained, load_model
 from .reader import safe_open
-from .stream import StreamingLoader
+from .stream import BigSmallStreamingModel, StreamingLoader
 from .summary import info, stat
 
 __all__ = [
     "FORMAT_VERSION",
     "BigSmallError",
+    "BigSmallStreamingModel",
     "CorruptError",
     "FormatError",
     "FrameworkError",

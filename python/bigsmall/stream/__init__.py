@@ -1,5 +1,6 @@
 """Models that are decoded layer by layer."""
 
 from .loader import StreamingLoader
+from .pretrained import BigSmallStreamingModel
 
-__all__ = ["StreamingLoader"]
+__all__ = ["BigSmallStreamingModel", "StreamingLoader"]
