@@ -209,11 +209,12 @@ def test_arguments_by_name() -> None:
         ("transformers", "load_model", "hf"),
         ("torch", "from_pretrained", "torch"),
         ("huggingface_hub", "from_pretrained", "hf"),
+        ("diffusers", "integrations.diffusion.load_pipeline", "diffusion"),
     ],
 )
 def test_missing_packages_are_named(compressed: Path, missing: str, call: str, extra: str) -> None:
     pytest.importorskip("torch")
     source = "user/model" if missing == "huggingface_hub" else str(compressed)
-    script = f"import sys; sys.modules[{missing!r}] = None; import bigsmall; bigsmall.{call}({source!r})"
+    script = f"import sys; sys.modules[{missing!r}] = None; import bigsmall.integrations.diffusion; bigsmall.{call}({source!r})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert f"pip install 'bigsmall[{extra}]'" in done.stderr.splitlines()[-1]

@@ -16,16 +16,17 @@ class PostImport(importlib.abc.MetaPathFinder):
         self._waiting: dict[str, Callable[[ModuleType], None]] = {}
 
     def add(self, name: str, function: Callable[[ModuleType], None]) -> None:
-        """Call `function` with the module of that name: now if it is imported, else when it is.
+        """Call `function` with the module of that name when it has been imported; if it is already, `catch_up` does so.
 
-        It must bear to be called twice, since another thread may import the module just now. What it raises is raised here or by the
-        import, which then fails.
+        It must bear to be called twice, since several threads may import the module. The import fails with what it raises.
         """
         self._waiting[name] = function
         if self not in sys.meta_path:
             sys.meta_path.insert(0, self)
-        if name in sys.modules:
-            # This waits for a thread that is still importing it.
+
+    def catch_up(self, name: str) -> None:
+        """Call the function for a module that is imported, after waiting for a thread that is still importing it."""
+        if name in sys.modules and name in self._waiting:
             self.imported(importlib.import_module(name))
 
     def clear(self) -> None:

@@ -3,7 +3,8 @@
 import importlib.metadata
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ HOOKS = (
     Hook("transformers", (5, 0), (6, 0), "transformers.modeling_utils", transformers.apply),
     Hook("transformers", (5, 0), (6, 0), "transformers.modeling_layers", transformers.apply_to_layers),
     Hook("diffusers", (0, 36), (1, 0), "diffusers.models.modeling_utils", diffusers.apply),
+    Hook("diffusers", (0, 36), (1, 0), "diffusers.pipelines.pipeline_loading_utils", diffusers.apply_to_pipelines),
 )
 
 WITHOUT_HOOK = (
@@ -41,43 +43,75 @@ _lock = threading.RLock()
 _post_import = PostImport()
 _applied: dict[str, Patches] = {}
 _is_installed = False
+_n_borrowers = 0
 
 
 def install() -> None:
     """See `bigsmall.install_hook`."""
     global _is_installed
     with _lock:
-        if _is_installed:
-            return
-        for hook in HOOKS:
-            _check_version(hook)
-        try:
-            for hook in HOOKS:
-                _post_import.add(hook.module, lambda module, hook=hook: _apply(hook, module))  # type: ignore[misc]
-        except BaseException:
-            _remove()
-            raise
+        _wait_for_imports()
         _is_installed = True
+    try:
+        _catch_up()
+    except BaseException:
+        uninstall()
+        raise
 
 
 def uninstall() -> None:
     """See `bigsmall.uninstall_hook`."""
     global _is_installed
     with _lock:
-        _remove()
         _is_installed = False
+        _remove_unless_wanted()
 
 
-def _remove() -> None:
-    _post_import.clear()
-    for patches in _applied.values():
-        patches.undo()
-    _applied.clear()
+@contextmanager
+def hooked() -> Iterator[None]:
+    """The hook for the time of a call, whether it is installed otherwise or not."""
+    global _n_borrowers
+    with _lock:
+        _wait_for_imports()
+        _n_borrowers += 1
+    try:
+        _catch_up()
+        yield
+    finally:
+        with _lock:
+            _n_borrowers -= 1
+            _remove_unless_wanted()
+
+
+def _is_wanted() -> bool:
+    return _is_installed or _n_borrowers > 0
+
+
+def _wait_for_imports() -> None:
+    if not _is_wanted():
+        for hook in HOOKS:
+            _check_version(hook)
+        for hook in HOOKS:
+            _post_import.add(hook.module, lambda module, hook=hook: _apply(hook, module))  # type: ignore[misc]
+
+
+def _catch_up() -> None:
+    """Hook what has been imported already. Not under the lock: another thread, which imports a module, may wait for that."""
+    for hook in HOOKS:
+        _post_import.catch_up(hook.module)
+
+
+def _remove_unless_wanted() -> None:
+    if not _is_wanted():
+        _post_import.clear()
+        for patches in _applied.values():
+            patches.undo()
+        _applied.clear()
 
 
 def _apply(hook: Hook, module: ModuleType) -> None:
     with _lock:
-        if hook.module in _applied:
+        if hook.module in _applied or not _is_wanted():
             return
         patches = Patches()
         try:
