@@ -74,6 +74,33 @@ impl Dtype {
         TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
+    /// The type that torch names so, such as `bfloat16`.
+    pub fn from_torch_name(name: &str) -> Option<Dtype> {
+        Some(match name {
+            "bool" => BOOL,
+            "uint8" => U8,
+            "int8" => I8,
+            "uint16" => U16,
+            "int16" => I16,
+            "uint32" => U32,
+            "int32" => I32,
+            "uint64" => U64,
+            "int64" => I64,
+            "float16" => F16,
+            "bfloat16" => BF16,
+            "float32" => F32,
+            "float64" => F64,
+            "complex64" => C64,
+            "float8_e4m3fn" => F8_E4M3,
+            "float8_e5m2" => F8_E5M2,
+            "float8_e4m3fnuz" => F8_E4M3FNUZ,
+            "float8_e5m2fnuz" => F8_E5M2FNUZ,
+            "float8_e8m0fnu" => F8_E8M0,
+            "float4_e2m1fn_x2" => F4,
+            _ => return None,
+        })
+    }
+
     /// Bits of an element.
     pub fn bits(self) -> u32 {
         TABLE[self as usize].2

@@ -24,8 +24,8 @@ pub const MAX_TABLES_BYTES: u64 = 9 * 256 * 1024;
 pub const MAX_PACK_WORDS: u64 = 1 << 22;
 /// Words of a tensor that may be stored in another order, since any part of it then needs all of it.
 pub const MAX_ORDERED_WORDS: u64 = 1 << 22;
-/// Bytes of decoded packs that a reader keeps for their other members.
-pub const KEPT_PACK_BYTES: usize = 64 << 20;
+/// Bytes of decoded words that a reader keeps for the other tensors and parts that need them.
+pub const KEPT_BYTES: usize = 64 << 20;
 /// Span of stored bytes that one CRC covers.
 pub const STORED_SPAN_BYTES: u64 = 1 << 20;
 /// Alignment of blobs.

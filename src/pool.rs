@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::limits::MAX_THREADS;
 use crate::options::Progress;
 use rayon::ThreadPool;
+use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,35 @@ use std::time::Duration;
 
 /// How often a progress function is called.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Who may do a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// The calling thread alone: for work under a lock that the pool's other work needs too.
+    One,
+    /// All threads of the pool that the caller runs in, if it runs in one.
+    Pool,
+}
+
+impl Threads {
+    /// How many they are.
+    pub fn count(self) -> usize {
+        // Without a pool of its own, rayon would start one for the whole process, which does not survive a fork.
+        match self {
+            Threads::Pool if rayon::current_thread_index().is_some() => rayon::current_num_threads(),
+            _ => 1,
+        }
+    }
+
+    /// Does `work` on each item. The results stand in the order of the items.
+    pub fn map<T: Send, R: Send>(self, items: Vec<T>, work: impl Fn(T) -> R + Sync + Send) -> Vec<R> {
+        if self.count() > 1 {
+            items.into_par_iter().map(work).collect()
+        } else {
+            items.into_iter().map(work).collect()
+        }
+    }
+}
 
 /// Counts work that is done, and knows whether to stop.
 #[derive(Default)]

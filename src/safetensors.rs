@@ -97,7 +97,7 @@ impl<B: AsRef<[u8]>> Checkpoint<B> {
     /// `Source` if it is not a valid safetensors file.
     pub fn parse(bytes: B) -> Result<Self> {
         let all = bytes.as_ref();
-        if all.starts_with(crate::container::MAGIC) {
+        if crate::container::is_container(all) {
             return Err(Error::source("this is a .bs file already, not safetensors"));
         }
         let header = header_range(all)?;

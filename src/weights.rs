@@ -1,6 +1,6 @@
 //! The tensors of a model, in whatever files they lie: safetensors or `.bs`, one file or the shards of a directory.
 
-use crate::container::MAGIC;
+use crate::container::{MAGIC, is_container};
 use crate::container::reader::Reader;
 use crate::digest::{Md5, Md5Writer};
 use crate::directory;
@@ -151,7 +151,7 @@ fn is_packed(source: &impl ReadAt) -> Result<bool> {
         return Ok(false);
     }
     source.read_at(&mut start, 0)?;
-    Ok(start == *MAGIC)
+    Ok(is_container(&start))
 }
 
 /// All tensors of a model.

@@ -356,7 +356,7 @@ fn verify_tells_all_that_is_wrong() {
 fn foreign_files_have_their_own_errors() {
     let (source, packed) = files().remove(0);
     let versioned = |version: u16| [&b"BGSM"[..], &version.to_le_bytes(), &packed[6..]].concat();
-    let published = [&b"BGSM\x02\x00"[..], &20u32.to_le_bytes(), br#"{"version": 2, "x":0}"#].concat();
+    let published = [&b"BGSM\x02\x00"[..], &20u32.to_le_bytes(), br#"{"tensor_count": 0}  "#].concat();
     for (what, file, kind, words) in [
         ("empty", vec![], "Format", "empty"),
         ("short", b"BGS".to_vec(), "Format", "too short"),
@@ -375,8 +375,8 @@ fn foreign_files_have_their_own_errors() {
             "Format",
             "longer than",
         ),
-        ("version 1", versioned(1), "Version", "published"),
-        ("a published file", published, "Version", "published"),
+        ("version 1", versioned(1), "Format", "not what it should be"),
+        ("a published file", published, "Format", "not what it should be"),
         ("version 0", versioned(0), "Version", "version 0"),
         ("version 17", versioned(17), "Version", "version 17"),
         ("version 65535", versioned(65535), "Version", "version 65535"),

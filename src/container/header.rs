@@ -1,6 +1,7 @@
 //! The header: JSON ⇄ a value that is consistent.
 
-use super::{DIGEST_BYTES, PREFIX_BYTES};
+use super::published::{Group, Published};
+use super::{DIGEST_BYTES, PREFIX_BYTES, Version};
 use crate::codec::{Codec, stored};
 use crate::digest::Md5;
 use crate::dtype::Dtype;
@@ -141,6 +142,8 @@ pub enum Storage {
     },
     /// A blob of its own.
     Blob(Blob),
+    /// As the published package stored it.
+    Published(Published),
 }
 
 /// Where a blob lies and how it is coded.
@@ -165,8 +168,6 @@ pub struct Entry {
     pub raw_bytes: u64,
     /// The digest of these.
     pub md5: Md5,
-    /// The codec that its record names.
-    pub codec: Codec,
     /// How it is stored.
     pub storage: Storage,
     /// The order of its stored words.
@@ -177,6 +178,16 @@ impl Entry {
     /// Number of words.
     pub fn n_words(&self) -> u64 {
         self.raw_bytes / self.dtype.layout().word_bytes() as u64
+    }
+
+    /// What a safetensors header says of it.
+    pub(super) fn described(&self) -> Described<'_> {
+        Described {
+            name: &self.name,
+            dtype: self.dtype,
+            shape: &self.shape,
+            raw_bytes: self.raw_bytes,
+        }
     }
 }
 
@@ -196,18 +207,24 @@ pub struct Pack {
 /// The header of a file; one exists only if it is consistent.
 #[derive(Debug)]
 pub struct Header {
+    /// What kind of container it is of.
+    pub version: Version,
     /// The float format that holds most bytes.
     pub format: String,
     /// What the writer was asked for.
     pub mode: String,
     /// The safetensors metadata.
     pub metadata: Option<Map<String, Value>>,
+    /// What the words of a patch are differences to, as its writer named it.
+    pub base: Option<String>,
     /// The header of the source file, its length field not included.
     pub source_header: Vec<u8>,
     /// Where the tables lie.
     pub tables: Range<u64>,
     /// Packs.
     pub packs: Vec<Pack>,
+    /// Tensors that the published package coded together.
+    pub groups: Vec<Group>,
     /// Tensors, in the order of their data in the source file.
     pub entries: Vec<Entry>,
     /// Bytes between the header and the first blob and between blobs, which must be zero.
@@ -241,10 +258,7 @@ impl Header {
             let entry = parse_tensor(tensor, &entries, &mut packs, &mut claimed, &mut layout).map_err(|e| e.at_tensor(&tensor.name))?;
             entries.push(entry);
         }
-        let total = entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.raw_bytes));
-        if total.is_none_or(|total| total > i64::MAX as u64) {
-            return Err(Error::format("the tensors are larger than any file"));
-        }
+        check_total(&entries)?;
         if packs.iter().zip(&claimed).any(|(pack, claimed)| *claimed != pack.n_words) {
             return Err(Error::format("the members of a pack do not add up to it"));
         }
@@ -260,35 +274,55 @@ impl Header {
             )));
         }
         let metadata = record.metadata;
-        if metadata.iter().flatten().any(|(_, value)| !value.is_string()) {
-            return Err(Error::format("a value of the metadata is not a string"));
-        }
-        let described = || {
-            entries.iter().map(|e| Described {
-                name: &e.name,
-                dtype: e.dtype,
-                shape: &e.shape,
-                raw_bytes: e.raw_bytes,
-            })
-        };
+        check_metadata(metadata.as_ref())?;
         let source_header = match record.source_header {
-            None => safetensors::build_header(metadata.as_ref(), described()),
+            None => safetensors::build_header(metadata.as_ref(), entries.iter().map(Entry::described)),
             Some(text) => {
-                safetensors::check_header(text.as_bytes(), described())?;
+                safetensors::check_header(text.as_bytes(), entries.iter().map(Entry::described))?;
                 text.into_bytes()
             }
         };
         let (format, mode, gaps) = (record.format, record.mode, layout.gaps);
         Ok(Header {
+            version: Version::V16,
             format,
             mode,
             metadata,
+            base: None,
             source_header,
             tables,
             packs,
+            groups: Vec::new(),
             entries,
             gaps,
         })
+    }
+
+    /// The name of the codec that holds a tensor's words: of its pack's, if it is packed.
+    pub fn codec_name(&self, tensor: usize) -> &'static str {
+        match &self.entries[tensor].storage {
+            Storage::Empty => Codec::Empty.name(),
+            Storage::Constant(_) => Codec::Constant.name(),
+            Storage::Tied(_) => Codec::Tied.name(),
+            Storage::Packed { pack, .. } => self.packs[*pack].blob.codec.name(),
+            Storage::Blob(blob) => blob.codec.name(),
+            Storage::Published(stored) => stored.codec_name(&self.groups),
+        }
+    }
+
+    /// Bytes of the file that a tensor takes: of its blobs, or its share of its pack.
+    pub fn compressed_bytes(&self, tensor: usize) -> u64 {
+        let entry = &self.entries[tensor];
+        match &entry.storage {
+            Storage::Empty | Storage::Constant(_) | Storage::Tied(_) => 0,
+            Storage::Packed { pack, .. } => {
+                let pack = &self.packs[*pack];
+                let bytes = pack.blob.range.end - pack.blob.range.start;
+                (bytes as u128 * entry.n_words() as u128 / pack.n_words.max(1) as u128) as u64
+            }
+            Storage::Blob(blob) => blob.range.end - blob.range.start,
+            Storage::Published(stored) => stored.bytes(&self.groups),
+        }
     }
 
     /// Bytes of the source file.
@@ -330,6 +364,38 @@ impl BlobLayout {
         self.end = range.end;
         Ok(range)
     }
+}
+
+/// Refuses tensors that together are larger than any file.
+pub(super) fn check_total(entries: &[Entry]) -> Result<()> {
+    let total = entries.iter().try_fold(0u64, |sum, entry| sum.checked_add(entry.raw_bytes));
+    if total.is_none_or(|total| total > i64::MAX as u64) {
+        return Err(Error::format("the tensors are larger than any file"));
+    }
+    Ok(())
+}
+
+/// Refuses metadata that no safetensors file can have.
+pub(super) fn check_metadata(metadata: Option<&Map<String, Value>>) -> Result<()> {
+    if metadata.into_iter().flatten().any(|(_, value)| !value.is_string()) {
+        return Err(Error::format("a value of the metadata is not a string"));
+    }
+    Ok(())
+}
+
+/// The bytes of a tensor of that shape.
+pub(super) fn raw_bytes(dtype: Dtype, shape: &[u64]) -> Result<u64> {
+    if shape.len() > MAX_DIMS {
+        return Err(Error::format(format!("{} dimensions are more than {MAX_DIMS}", shape.len())));
+    }
+    dtype
+        .bytes_of(shape)
+        .ok_or_else(|| Error::format("the shape is that of no tensor"))
+}
+
+/// The digest that a record gives.
+pub(super) fn md5(text: &str) -> Result<Md5> {
+    Md5::from_hex(text).ok_or_else(|| Error::format("the md5 is not one"))
 }
 
 fn codec(name: &str) -> Result<Codec> {
@@ -374,13 +440,8 @@ fn parse_tensor(
 ) -> Result<Entry> {
     let codec = codec(&record.codec)?;
     let dtype = dtype(&record.dtype)?;
-    if record.shape.len() > MAX_DIMS {
-        return Err(Error::format(format!("{} dimensions are more than {MAX_DIMS}", record.shape.len())));
-    }
-    let raw_bytes = dtype
-        .bytes_of(&record.shape)
-        .ok_or_else(|| Error::format("the shape is that of no tensor"))?;
-    let md5 = Md5::from_hex(&record.md5).ok_or_else(|| Error::format("the md5 is not one"))?;
+    let raw_bytes = raw_bytes(dtype, &record.shape)?;
+    let md5 = md5(&record.md5)?;
     let wrong = |what: &str| Error::format(format!("a {codec} tensor {what}", codec = codec.name()));
     if record.bytes > 0 && !codec.has_blob() {
         return Err(wrong("has a blob"));
@@ -399,7 +460,7 @@ fn parse_tensor(
         }
         Codec::Tied => {
             let master = record.tied_to.and_then(|i| Some((i, before.get(i)?)));
-            let is_same = |master: &Entry| master.dtype == dtype && master.raw_bytes == raw_bytes && master.codec != Codec::Tied;
+            let is_same = |master: &Entry| master.dtype == dtype && master.raw_bytes == raw_bytes && !matches!(master.storage, Storage::Tied(_));
             let master = master
                 .filter(|(_, master)| is_same(master))
                 .ok_or_else(|| wrong("needs an earlier one of its kind"))?;
@@ -441,7 +502,6 @@ fn parse_tensor(
         shape: record.shape.clone(),
         raw_bytes,
         md5,
-        codec,
         storage,
         order,
     })

@@ -1,27 +1,32 @@
 //! Reading a file: any tensor, or any range of its words.
 
 use super::header::{Blob, Entry, Header, Storage};
-use super::{DIGEST_BYTES, MAGIC, PREFIX_BYTES, VERSION};
+use super::kept::Kept;
+use super::published::{self, Published};
+use super::{DIGEST_BYTES, PREFIX_BYTES, Version};
 use crate::codec::blob::Index;
 use crate::codec::chunk::Decoder;
 use crate::codec::context::Matrix;
+use crate::codec::legacy::{self, dual};
 use crate::codec::planes::Pools;
+use crate::buffer::Buffer;
 use crate::codec::{Codec, Damage};
 use crate::digest::Md5;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Place, Result};
 use crate::float::Layout;
-use crate::limits::{KEPT_PACK_BYTES, MAX_HEADER_BYTES, STORED_SPAN_BYTES};
+use crate::limits::{MAX_HEADER_BYTES, STORED_SPAN_BYTES};
 use crate::order::{self, Order};
-use crate::pool::lock;
+use crate::pool::Threads;
 use crate::safetensors;
 use crate::simd::Isa;
 use crate::source::ReadAt;
 use crate::weights::Weights;
-use std::collections::{HashMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 /// Bytes of stored words that are read at a time: whole spans.
 const STORED_PART_BYTES: u64 = 4 * STORED_SPAN_BYTES;
@@ -40,10 +45,8 @@ pub struct Reader<S> {
     isa: Isa,
     /// Indices of the blobs of tensors, then of packs.
     indices: Vec<OnceLock<Arc<Index>>>,
-    /// Decoded packs, as far as they are kept.
-    packs: Vec<Mutex<Option<Arc<Vec<u8>>>>>,
-    /// Which are kept, oldest first.
-    kept: Mutex<VecDeque<usize>>,
+    /// Decoded packs, then groups, then tensors of which parts were asked for.
+    kept: Kept,
     bytes_read: AtomicU64,
     /// What the words of patches are differences to.
     base: Option<Arc<Weights>>,
@@ -100,33 +103,28 @@ impl<S: ReadAt> Reader<S> {
             });
         }
         source.read_at(&mut prefix, 0)?;
-        if prefix[..4] != *MAGIC {
-            return Err(Error::format("this is not a .bs file: it does not begin with BGSM"));
-        }
-        let version = u16::from_le_bytes([prefix[4], prefix[5]]);
-        if version != VERSION {
-            let message = match version {
-                1 | 2 => format!("container version {version}, of the published Python package, is not read by this release"),
-                _ => format!("container version {version} is not read by this release, which reads {VERSION}"),
-            };
-            return Err(Error::new(Kind::Version, message));
-        }
+        let version = Version::of(&prefix)?;
         let header_bytes = u32::from_le_bytes([prefix[6], prefix[7], prefix[8], prefix[9]]) as u64;
         if header_bytes > MAX_HEADER_BYTES {
             return Err(Error::format(format!(
                 "a header of {header_bytes} bytes is longer than {MAX_HEADER_BYTES}"
             )));
         }
-        if PREFIX_BYTES + header_bytes + DIGEST_BYTES > file_bytes {
+        let digest_bytes = if version.is_published() { 0 } else { DIGEST_BYTES };
+        if PREFIX_BYTES + header_bytes + digest_bytes > file_bytes {
             return Err(Error::format("the file is truncated: it ends inside its header"));
         }
-        let mut start = vec![0; (PREFIX_BYTES + header_bytes + DIGEST_BYTES) as usize];
+        let mut start = vec![0; (PREFIX_BYTES + header_bytes + digest_bytes) as usize];
         source.read_at(&mut start, 0)?;
         let (signed, digest) = start.split_at((PREFIX_BYTES + header_bytes) as usize);
-        if Md5::of(signed).0 != *digest {
+        let stored = &signed[PREFIX_BYTES as usize..];
+        let header = if version.is_published() {
+            published::parse(version, stored, file_bytes)?
+        } else if Md5::of(signed).0 == *digest {
+            Header::parse(stored, file_bytes)?
+        } else {
             return Err(Error::corrupt("the header does not match its digest"));
-        }
-        let header = Header::parse(&signed[PREFIX_BYTES as usize..], file_bytes)?;
+        };
         let mut tables = vec![0; (header.tables.end - header.tables.start) as usize];
         source.read_at(&mut tables, header.tables.start)?;
         let pools = Pools::from_bytes(&tables).ok_or_else(|| Error::corrupt("the shared tables are damaged"))?;
@@ -135,7 +133,7 @@ impl<S: ReadAt> Reader<S> {
             .collect();
         let bytes_read = AtomicU64::new((start.len() + tables.len()) as u64);
         let indices = (0..header.entries.len() + header.packs.len()).map(|_| OnceLock::new()).collect();
-        let packs = header.packs.iter().map(|_| Mutex::default()).collect();
+        let kept = Kept::new(header.packs.len() + header.groups.len() + header.entries.len());
         Ok(Self {
             source,
             header,
@@ -143,8 +141,7 @@ impl<S: ReadAt> Reader<S> {
             pools,
             isa,
             indices,
-            packs,
-            kept: Mutex::default(),
+            kept,
             bytes_read,
             base: None,
         })
@@ -203,13 +200,13 @@ impl<S: ReadAt> Reader<S> {
     /// # Errors
     /// As for reading.
     pub fn parts(&self, tensor: usize) -> Result<impl Iterator<Item = Range<u64>> + use<S>> {
+        let n_words = self.header.entries[tensor].n_words();
         let (master, entry) = self.master(tensor);
-        let n_words = entry.n_words();
         let step = match &entry.storage {
             _ if entry.order != Order::Natural => n_words.max(1),
             Storage::Blob(blob) if blob.codec.is_chunked() => self.placed(tensor, self.index(master))?.chunk_words as u64,
             Storage::Blob(_) | Storage::Constant(_) => STORED_PART_BYTES / entry.dtype.layout().word_bytes() as u64,
-            Storage::Empty | Storage::Packed { .. } | Storage::Tied(_) => n_words.max(1),
+            Storage::Empty | Storage::Packed { .. } | Storage::Tied(_) | Storage::Published(_) => n_words.max(1),
         };
         Ok((0..n_words)
             .step_by(step as usize)
@@ -230,11 +227,13 @@ impl<S: ReadAt> Reader<S> {
     /// # Errors
     /// `Io`, or `Corrupt` if a block that covers them is damaged.
     pub fn read_words(&self, tensor: usize, range: Range<u64>, out: &mut [u8]) -> Result<()> {
+        let asked = &self.header.entries[tensor];
+        let width = asked.dtype.layout().word_bytes();
+        assert!(range.end <= asked.n_words() && out.len() as u64 == (range.end - range.start) * width as u64);
         let (_, entry) = self.master(tensor);
-        let width = entry.dtype.layout().word_bytes();
-        assert!(range.end <= entry.n_words() && out.len() as u64 == (range.end - range.start) * width as u64);
         match &entry.storage {
             _ if out.is_empty() => Ok(()),
+            Storage::Published(_) => self.placed(tensor, self.read_published(tensor, range.start as usize * width, out)),
             _ if entry.order != Order::Natural => {
                 let mut stored = vec![0; entry.raw_bytes as usize];
                 self.read_stored_words(tensor, 0..entry.n_words(), &mut stored)?;
@@ -256,6 +255,7 @@ impl<S: ReadAt> Reader<S> {
         match &entry.storage {
             Storage::Empty => Ok(()),
             Storage::Tied(_) => unreachable!("a tensor that others are tied to is not tied"),
+            Storage::Published(_) => unreachable!("what the published package stored is read as a whole"),
             Storage::Constant(word) => {
                 if word.iter().any(|&byte| byte != word[0]) {
                     out.chunks_exact_mut(width).for_each(|to| to.copy_from_slice(word));
@@ -447,28 +447,91 @@ impl<S: ReadAt> Reader<S> {
         Ok(())
     }
 
-    /// The words of a pack. Whoever asks first decodes it, others wait; so that neighbours do not decode it again, some are kept.
-    fn pack(&self, pack: usize) -> Result<Arc<Vec<u8>>> {
-        let mut slot = lock(&self.packs[pack]);
-        if let Some(words) = &*slot {
-            return Ok(words.clone());
+    /// The words of a pack.
+    fn pack(&self, pack: usize) -> Result<Arc<Buffer>> {
+        self.kept.get(pack, || {
+            let at = self.header.entries.len() + pack;
+            let (blob, dtype, n_words) = self.slot(at);
+            let mut words = Buffer::new(n_words * dtype.layout().word_bytes() as u64)?;
+            self.read_blob(at, blob, dtype, n_words, 0..n_words, &mut words)?;
+            Ok(words)
+        })
+    }
+
+    /// Fills `out` with bytes of a tensor of a published container, from byte `start` on. Such a tensor only decodes as a whole, which is
+    /// what its md5 proves.
+    fn read_published(&self, tensor: usize, start: usize, out: &mut [u8]) -> Result<()> {
+        let entry = &self.header.entries[tensor];
+        if out.len() as u64 == entry.raw_bytes {
+            return self.decode_published(tensor, out);
         }
-        let at = self.header.entries.len() + pack;
-        let (blob, dtype, n_words) = self.slot(at);
-        let mut words = vec![0; n_words as usize * dtype.layout().word_bytes()];
-        self.read_blob(at, blob, dtype, n_words, 0..n_words, &mut words)?;
-        let words = Arc::new(words);
-        *slot = Some(words.clone());
-        drop(slot);
-        let bytes_of = |pack: usize| self.header.packs[pack].n_words as usize * self.header.packs[pack].dtype.layout().word_bytes();
-        let mut kept = lock(&self.kept);
-        kept.push_back(pack);
-        while kept.len() > 1 && kept.iter().map(|&pack| bytes_of(pack)).sum::<usize>() > KEPT_PACK_BYTES {
-            if let Some(oldest) = kept.pop_front() {
-                *lock(&self.packs[oldest]) = None;
+        let slot = self.header.packs.len() + self.header.groups.len() + tensor;
+        let whole = match self.kept.find(slot) {
+            Some(whole) => whole,
+            None => {
+                let mut whole = Buffer::new(entry.raw_bytes)?;
+                self.decode_published(tensor, &mut whole)?;
+                let whole = Arc::new(whole);
+                self.kept.keep(slot, whole.clone());
+                whole
+            }
+        };
+        out.copy_from_slice(&whole[start..start + out.len()]);
+        Ok(())
+    }
+
+    /// Fills `out` with all bytes of a tensor of a published container, and checks their md5.
+    fn decode_published(&self, tensor: usize, out: &mut [u8]) -> Result<()> {
+        let (_, entry) = self.master(tensor);
+        let Storage::Published(stored) = &entry.storage else {
+            unreachable!("containers of the published package have no other blobs")
+        };
+        let mut wrong = Error::corrupt("its bytes do not match its md5");
+        match stored {
+            Published::Blob(codec, range) => codec.decode(&self.read(range.clone())?, Threads::Pool, out)?,
+            Published::Delta(range) => {
+                let base = self.base_words(entry)?;
+                legacy::Codec::Zstd.decode(&self.read(range.clone())?, Threads::Pool, out)?;
+                out.iter_mut().zip(&base[..]).for_each(|(byte, base)| *byte ^= base);
+                wrong = Error::base("its bytes do not match its md5: the base is another one, or the file is damaged");
+            }
+            Published::Dual { fast, residual } => {
+                dual::decode(&self.read(fast.clone())?, &self.read(residual.clone())?, Threads::Pool, out)?;
+            }
+            Published::Member { group, place } => {
+                let words = self.group(*group)?;
+                out.copy_from_slice(&words[place * out.len()..][..out.len()]);
             }
         }
-        Ok(words)
+        if Md5::of(out) == self.header.entries[tensor].md5 {
+            Ok(())
+        } else {
+            Err(wrong)
+        }
+    }
+
+    /// The words of the base that those of a tensor of a published delta are differences to.
+    fn base_words(&self, entry: &Entry) -> Result<Cow<'_, [u8]>> {
+        let base = self.base.as_deref();
+        let base = base.ok_or_else(|| {
+            let name = self.header.base.as_deref().unwrap_or("a base that the file does not name");
+            Error::base(format!("its words are differences to those of {name}, which is not given"))
+        })?;
+        let tensor = base.find(&entry.name).filter(|&i| base.tensors()[i].raw_bytes == entry.raw_bytes);
+        let tensor = tensor.ok_or_else(|| Error::base("the base has no such tensor, so it is another one"))?;
+        base.words(tensor, 0..base.tensors()[tensor].n_words())
+    }
+
+    /// The words of a group of a published container.
+    fn group(&self, group: usize) -> Result<Arc<Buffer>> {
+        self.kept.get(self.header.packs.len() + group, || {
+            let group = &self.header.groups[group];
+            let mut words = Buffer::new(group.member_bytes * group.n_members as u64)?;
+            group
+                .coding
+                .decode(&self.read(group.range.clone())?, group.n_members, &mut words)?;
+            Ok(words)
+        })
     }
 
     /// The tensors whose words a blob holds, as `context` needs them.

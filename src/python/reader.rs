@@ -40,8 +40,7 @@ impl Reader {
     /// Version of the container.
     #[getter]
     fn version(&self) -> u16 {
-        // The only one that opens.
-        crate::container::VERSION
+        self.reader.header().version.number()
     }
 
     /// What it was compressed for.
@@ -102,27 +101,20 @@ impl Reader {
     fn entries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let header = self.reader.header();
         let list = PyList::empty(py);
-        for entry in &header.entries {
+        for (tensor, entry) in header.entries.iter().enumerate() {
             let dict = PyDict::new(py);
             dict.set_item("name", &entry.name)?;
             dict.set_item("dtype", entry.dtype.name())?;
             dict.set_item("shape", &entry.shape)?;
             dict.set_item("md5", entry.md5.to_string())?;
-            let (codec, bytes, tied_to) = match &entry.storage {
-                Storage::Blob(blob) => (entry.codec, blob.range.end - blob.range.start, None),
-                Storage::Packed { pack, .. } => {
-                    let pack = &header.packs[*pack];
-                    let share =
-                        (pack.blob.range.end - pack.blob.range.start) as u128 * entry.n_words() as u128 / pack.n_words.max(1) as u128;
-                    (pack.blob.codec, share as u64, None)
-                }
-                Storage::Tied(master) => (entry.codec, 0, Some(&header.entries[*master].name)),
-                _ => (entry.codec, 0, None),
+            let tied_to = match entry.storage {
+                Storage::Tied(master) => Some(&header.entries[master].name),
+                _ => None,
             };
-            dict.set_item("codec", codec.name())?;
+            dict.set_item("codec", header.codec_name(tensor))?;
             dict.set_item("is_packed", matches!(entry.storage, Storage::Packed { .. }))?;
             dict.set_item("raw_bytes", entry.raw_bytes)?;
-            dict.set_item("compressed_bytes", bytes)?;
+            dict.set_item("compressed_bytes", header.compressed_bytes(tensor))?;
             dict.set_item("tied_to", tied_to)?;
             list.append(dict)?;
         }
