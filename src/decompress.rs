@@ -1,5 +1,6 @@
 //! A `.bs` file back to the checkpoint it was made of.
 
+use crate::buffer::Buffer;
 use crate::compress::Summary;
 use crate::container::reader::Reader;
 use crate::digest::Md5Writer;
@@ -92,17 +93,20 @@ pub(crate) fn restore_tensor<S: ReadAt>(
 ) -> Result<()> {
     let entry = &reader.header().entries[tensor];
     let width = entry.dtype.layout().word_bytes() as u64;
-    let mut digest = Md5Writer::default();
-    let mut buffer = Vec::new();
+    let mut digest = (!reader.checks_md5(tensor)).then(Md5Writer::default);
+    let mut memory = Buffer::new(0)?;
     for part in reader.parts(tensor)? {
-        // A part is one that limits bound, or lies in a pack that they bound.
-        buffer.resize(((part.end - part.start) * width) as usize, 0);
-        reader.read_words(tensor, part.clone(), &mut buffer)?;
-        digest.update(&buffer);
-        write(&buffer, part.start * width)?;
-        ticker.advance(buffer.len() as u64)?;
+        let n_bytes = (part.end - part.start) * width;
+        if memory.len() < n_bytes as usize {
+            memory = Buffer::new(n_bytes).at_tensor(&entry.name)?;
+        }
+        let buffer = &mut memory[..n_bytes as usize];
+        reader.read_words(tensor, part.clone(), buffer)?;
+        digest.iter_mut().for_each(|digest| digest.update(buffer));
+        write(buffer, part.start * width)?;
+        ticker.advance(n_bytes)?;
     }
-    if digest.finish() != entry.md5 {
+    if digest.is_some_and(|digest| digest.finish() != entry.md5) {
         return Err(Error::corrupt("its bytes do not match its md5")).at_tensor(&entry.name);
     }
     Ok(())

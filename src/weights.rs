@@ -1,7 +1,7 @@
 //! The tensors of a model, in whatever files they lie: safetensors or `.bs`, one file or the shards of a directory.
 
-use crate::container::{MAGIC, is_container};
 use crate::container::reader::Reader;
+use crate::container::{MAGIC, is_container};
 use crate::digest::{Md5, Md5Writer};
 use crate::directory;
 use crate::dtype::Dtype;

@@ -298,15 +298,23 @@ impl Header {
         })
     }
 
-    /// The name of the codec that holds a tensor's words: of its pack's, if it is packed.
+    /// The codec that a tensor's record names.
     pub fn codec_name(&self, tensor: usize) -> &'static str {
         match &self.entries[tensor].storage {
             Storage::Empty => Codec::Empty.name(),
             Storage::Constant(_) => Codec::Constant.name(),
             Storage::Tied(_) => Codec::Tied.name(),
-            Storage::Packed { pack, .. } => self.packs[*pack].blob.codec.name(),
+            Storage::Packed { .. } => Codec::Packed.name(),
             Storage::Blob(blob) => blob.codec.name(),
             Storage::Published(stored) => stored.codec_name(&self.groups),
+        }
+    }
+
+    /// The pack that a tensor is in.
+    pub fn pack_of(&self, tensor: usize) -> Option<&Pack> {
+        match self.entries[tensor].storage {
+            Storage::Packed { pack, .. } => Some(&self.packs[pack]),
+            _ => None,
         }
     }
 
@@ -388,9 +396,7 @@ pub(super) fn raw_bytes(dtype: Dtype, shape: &[u64]) -> Result<u64> {
     if shape.len() > MAX_DIMS {
         return Err(Error::format(format!("{} dimensions are more than {MAX_DIMS}", shape.len())));
     }
-    dtype
-        .bytes_of(shape)
-        .ok_or_else(|| Error::format("the shape is that of no tensor"))
+    dtype.bytes_of(shape).ok_or_else(|| Error::format("the shape is that of no tensor"))
 }
 
 /// The digest that a record gives.
@@ -460,7 +466,8 @@ fn parse_tensor(
         }
         Codec::Tied => {
             let master = record.tied_to.and_then(|i| Some((i, before.get(i)?)));
-            let is_same = |master: &Entry| master.dtype == dtype && master.raw_bytes == raw_bytes && !matches!(master.storage, Storage::Tied(_));
+            let is_same =
+                |master: &Entry| master.dtype == dtype && master.raw_bytes == raw_bytes && !matches!(master.storage, Storage::Tied(_));
             let master = master
                 .filter(|(_, master)| is_same(master))
                 .ok_or_else(|| wrong("needs an earlier one of its kind"))?;

@@ -8,7 +8,7 @@ use crate::digest::Md5;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Place, Result};
 use crate::order::Order;
-use crate::safetensors::{METADATA, build_header};
+use crate::safetensors::{METADATA, build_header, check_header};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -57,14 +57,20 @@ impl Published {
         }
     }
 
+    /// Where the blobs lie that its words are decoded from.
+    pub fn ranges(&self, groups: &[Group]) -> Vec<Range<u64>> {
+        match self {
+            Published::Blob(_, range) | Published::Delta(range) => vec![range.clone()],
+            Published::Member { group, .. } => vec![groups[*group].range.clone()],
+            Published::Dual { fast, residual } => vec![fast.clone(), residual.clone()],
+        }
+    }
+
     /// Bytes of the file; those of a group are counted with the member that the blob belongs to.
     pub fn bytes(&self, groups: &[Group]) -> u64 {
-        let length = |range: &Range<u64>| range.end - range.start;
         match self {
-            Published::Blob(_, range) | Published::Delta(range) => length(range),
-            Published::Member { group, place } if groups[*group].master == *place => length(&groups[*group].range),
-            Published::Member { .. } => 0,
-            Published::Dual { fast, residual } => length(fast) + length(residual),
+            Published::Member { group, place } if groups[*group].master != *place => 0,
+            _ => self.ranges(groups).iter().map(|range| range.end - range.start).sum(),
         }
     }
 }
@@ -95,6 +101,9 @@ struct Record {
     base_model: Option<String>,
     #[serde(default)]
     safetensors_metadata: Option<Map<String, Value>>,
+    /// Of files that this package wrote for the published one.
+    #[serde(default)]
+    source_header: Option<String>,
     tensors: Vec<TensorRecord>,
 }
 
@@ -179,10 +188,19 @@ pub fn parse(version: Version, stored: &[u8], file_bytes: u64) -> Result<Header>
     };
     check_total(&parsed.entries)?;
     check_metadata(parsed.metadata.as_ref())?;
-    in_source_order(&mut parsed.entries);
+    let source_header = match parsed.source_header {
+        None => {
+            align(&mut parsed.entries);
+            build_header(parsed.metadata.as_ref(), parsed.entries.iter().map(Entry::described))
+        }
+        Some(text) => {
+            check_header(text.as_bytes(), parsed.entries.iter().map(Entry::described))?;
+            text.into_bytes()
+        }
+    };
     Ok(Header {
         version,
-        source_header: build_header(parsed.metadata.as_ref(), parsed.entries.iter().map(Entry::described)),
+        source_header,
         format: parsed.format,
         mode: parsed.mode,
         metadata: parsed.metadata,
@@ -201,6 +219,7 @@ struct Parsed {
     mode: String,
     base: Option<String>,
     metadata: Option<Map<String, Value>>,
+    source_header: Option<String>,
     groups: Vec<Group>,
     entries: Vec<Entry>,
 }
@@ -234,6 +253,7 @@ fn parse_tensors(record: Record, data: &Range<u64>) -> Result<Parsed> {
         mode: record.mode.unwrap_or_else(|| "balanced".into()),
         base: record.base_model,
         metadata: record.safetensors_metadata,
+        source_header: record.source_header,
         groups: groups.groups,
         entries,
     })
@@ -256,9 +276,7 @@ fn dtype_and_shape(name: &str, mut shape: Vec<u64>) -> Result<(Dtype, Vec<u64>)>
     let dtype = dtype.ok_or_else(|| Error::new(Kind::Version, format!("dtype {name:?} is not known to this release")))?;
     if let (Dtype::F4, Some(last)) = (dtype, shape.last_mut()) {
         // torch has two of them in each of its elements.
-        *last = last
-            .checked_mul(2)
-            .ok_or_else(|| Error::format("the shape is that of no tensor"))?;
+        *last = last.checked_mul(2).ok_or_else(|| Error::format("the shape is that of no tensor"))?;
     }
     Ok((dtype, shape))
 }
@@ -281,7 +299,10 @@ fn codec(name: &str, extra: Option<&Extra>) -> Result<Codec> {
 /// A blob that can be one of so many bytes when decoded.
 fn stored_blob(codec: Codec, raw_bytes: u64, range: Range<u64>) -> Result<Storage> {
     if !codec.fits(raw_bytes, range.end - range.start) {
-        return Err(Error::format(format!("a {} blob of its length does not fit the shape", codec.name())));
+        return Err(Error::format(format!(
+            "a {} blob of its length does not fit the shape",
+            codec.name()
+        )));
     }
     Ok(Storage::Published(Published::Blob(codec, range)))
 }
@@ -316,16 +337,13 @@ fn parse_tensor(i: usize, record: &TensorRecord, groups: &Groups<'_>, data: &Ran
             TIED => {
                 let master = record.extra.as_ref().and_then(|extra| extra.tied_to.as_deref());
                 let master = master.and_then(|name| groups.by_name.get(name));
-                Ok(Storage::Tied(*master.ok_or_else(|| {
-                    Error::format("it is tied to a tensor that is not in the file")
-                })?))
+                Ok(Storage::Tied(
+                    *master.ok_or_else(|| Error::format("it is tied to a tensor that is not in the file"))?,
+                ))
             }
             DELTA => Ok(Storage::Published(Published::Delta(place()?))),
             GROUP | MEMBER => {
-                let (group, place) = *groups
-                    .places
-                    .get(&i)
-                    .ok_or_else(|| Error::format("it is in no group of tensors"))?;
+                let (group, place) = *groups.places.get(&i).ok_or_else(|| Error::format("it is in no group of tensors"))?;
                 if groups.groups[group].member_bytes != raw_bytes {
                     return Err(Error::format("it is not as large as the others of its group"));
                 }
@@ -448,25 +466,35 @@ fn parse_dual(record: DualRecord, data: &Range<u64>) -> Result<Parsed> {
         mode: "dual".into(),
         base: None,
         metadata: None,
+        source_header: None,
         groups: Vec::new(),
         entries: record.tensors.into_iter().map(parse).collect::<Result<_>>()?,
     })
 }
 
-/// Sorts tensors as safetensors does when it writes a file, wide elements first, so that all lie at multiples of their size. The order of
-/// the source file is not stored.
-fn in_source_order(entries: &mut Vec<Entry>) {
+/// Sorts tensors as safetensors does when it writes a file, wide elements first, unless all lie at multiples of their size anyway: frameworks
+/// do not read others. The order of the source file is not stored.
+fn align(entries: &mut Vec<Entry>) {
+    let mut at = 0;
+    let is_aligned = entries.iter().all(|entry| {
+        let start = at;
+        at += entry.raw_bytes;
+        start % (entry.dtype.bits() as u64).div_ceil(8) == 0
+    });
+    if is_aligned {
+        return;
+    }
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_by(|&a, &b| (Reverse(entries[a].dtype), &entries[a].name).cmp(&(Reverse(entries[b].dtype), &entries[b].name)));
-    let mut at = vec![0; order.len()];
+    let mut places = vec![0; order.len()];
     for (new, &old) in order.iter().enumerate() {
-        at[old] = new;
+        places[old] = new;
     }
-    let mut sorted: Vec<(usize, Entry)> = at.iter().copied().zip(std::mem::take(entries)).collect();
+    let mut sorted: Vec<(usize, Entry)> = places.iter().copied().zip(std::mem::take(entries)).collect();
     sorted.sort_by_key(|(new, _)| *new);
     entries.extend(sorted.into_iter().map(|(_, mut entry)| {
         if let Storage::Tied(master) = &mut entry.storage {
-            *master = at[*master];
+            *master = places[*master];
         }
         entry
     }));

@@ -4,12 +4,12 @@ use super::header::{Blob, Entry, Header, Storage};
 use super::kept::Kept;
 use super::published::{self, Published};
 use super::{DIGEST_BYTES, PREFIX_BYTES, Version};
+use crate::buffer::Buffer;
 use crate::codec::blob::Index;
 use crate::codec::chunk::Decoder;
 use crate::codec::context::Matrix;
 use crate::codec::legacy::{self, dual};
 use crate::codec::planes::Pools;
-use crate::buffer::Buffer;
 use crate::codec::{Codec, Damage};
 use crate::digest::Md5;
 use crate::dtype::Dtype;
@@ -160,11 +160,12 @@ impl<S: ReadAt> Reader<S> {
     /// Where in the file the words of these tensors are stored, in order; ranges that lie close together are one.
     pub fn stored_ranges(&self, tensors: &[usize]) -> Vec<Range<u64>> {
         let of = |&tensor: &usize| match &self.master(tensor).1.storage {
-            Storage::Blob(blob) => Some(blob.range.clone()),
-            Storage::Packed { pack, .. } => Some(self.header.packs[*pack].blob.range.clone()),
-            Storage::Empty | Storage::Constant(_) | Storage::Tied(_) => None,
+            Storage::Blob(blob) => vec![blob.range.clone()],
+            Storage::Packed { pack, .. } => vec![self.header.packs[*pack].blob.range.clone()],
+            Storage::Published(stored) => stored.ranges(&self.header.groups),
+            Storage::Empty | Storage::Constant(_) | Storage::Tied(_) => Vec::new(),
         };
-        let mut ranges: Vec<Range<u64>> = tensors.iter().filter_map(of).collect();
+        let mut ranges: Vec<Range<u64>> = tensors.iter().flat_map(of).collect();
         ranges.sort_by_key(|range| range.start);
         let mut merged: Vec<Range<u64>> = Vec::new();
         for range in ranges {
@@ -220,6 +221,11 @@ impl<S: ReadAt> Reader<S> {
             _ => tensor,
         };
         (master, &self.header.entries[master])
+    }
+
+    /// Whether reading all of a tensor checks its md5.
+    pub fn checks_md5(&self, tensor: usize) -> bool {
+        matches!(self.master(tensor).1.storage, Storage::Published(_))
     }
 
     /// Decodes the words in `range` of a tensor.
@@ -527,9 +533,7 @@ impl<S: ReadAt> Reader<S> {
         self.kept.get(self.header.packs.len() + group, || {
             let group = &self.header.groups[group];
             let mut words = Buffer::new(group.member_bytes * group.n_members as u64)?;
-            group
-                .coding
-                .decode(&self.read(group.range.clone())?, group.n_members, &mut words)?;
+            group.coding.decode(&self.read(group.range.clone())?, group.n_members, &mut words)?;
             Ok(words)
         })
     }

@@ -111,8 +111,9 @@ impl Reader {
                 Storage::Tied(master) => Some(&header.entries[master].name),
                 _ => None,
             };
-            dict.set_item("codec", header.codec_name(tensor))?;
-            dict.set_item("is_packed", matches!(entry.storage, Storage::Packed { .. }))?;
+            let pack = header.pack_of(tensor);
+            dict.set_item("codec", pack.map_or(header.codec_name(tensor), |pack| pack.blob.codec.name()))?;
+            dict.set_item("is_packed", pack.is_some())?;
             dict.set_item("raw_bytes", entry.raw_bytes)?;
             dict.set_item("compressed_bytes", header.compressed_bytes(tensor))?;
             dict.set_item("tied_to", tied_to)?;

@@ -85,13 +85,7 @@ pub fn decode<C: Coder>(cut: &Cut, blob: &[u8], threads: Threads, out: &mut [u8]
 }
 
 /// [`decode`], with signs and exponents changed by `restore` before they choose mantissas.
-pub fn decode_with<C: Coder>(
-    cut: &Cut,
-    blob: &[u8],
-    threads: Threads,
-    out: &mut [u8],
-    restore: impl FnOnce(&mut [[u8; 2]]),
-) -> Result<()> {
+pub fn decode_with<C: Coder>(cut: &Cut, blob: &[u8], threads: Threads, out: &mut [u8], restore: impl FnOnce(&mut [[u8; 2]])) -> Result<()> {
     let words = chunks_mut::<2>(out);
     if words.is_empty() {
         return Ok(());

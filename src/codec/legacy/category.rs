@@ -187,3 +187,47 @@ fn trade(slots: &mut [Slot]) {
         slot.win = slot.gain();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use constriction::stream::model::{DefaultContiguousCategoricalEntropyModel, IterableEntropyModel};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn tables_are_those_of_constriction(
+            alphabet in prop::sample::select(vec![2usize, 3, 7, 8, 16, 64, 128, 256, 512, 1024]),
+            listed in prop::collection::vec((any::<u16>(), any::<u32>(), 0u32..32), 0..200),
+        ) {
+            let mut counts = vec![0; alphabet];
+            for (symbol, count, shift) in listed {
+                counts[symbol as usize % alphabet] = count >> shift;
+            }
+            let probabilities = probabilities(&counts.iter().map(|&count| count as f64).collect::<Vec<_>>());
+            let theirs = DefaultContiguousCategoricalEntropyModel::from_floating_point_probabilities_perfect(&probabilities).unwrap();
+            let table = Table::new(&counts).unwrap();
+            for (symbol, start, weight) in theirs.symbol_table() {
+                prop_assert_eq!(table.find(start), (symbol as u16, start, weight.get()));
+                prop_assert_eq!(table.find(start + weight.get() - 1), (symbol as u16, start, weight.get()));
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_numpys() {
+        for (n, sum) in [
+            (5, 1.0928571428571427),
+            (13, 1.8182289932289928),
+            (64, 3.2744270342418997),
+            (128, 3.948591338265976),
+            (200, 4.387956567549058),
+            (1000, 5.987467865541362),
+        ] {
+            let terms: Vec<f64> = (0..n).map(|i| 1.0 / (i as f64 + 3.0)).collect();
+            assert_eq!(pairwise_sum(&terms), sum, "{n} terms");
+        }
+    }
+}

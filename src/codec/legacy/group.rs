@@ -49,7 +49,9 @@ impl Coding {
         let member_bytes = out.len() / n_members.max(1);
         let mut blob = blob;
         for (i, (codec, bytes)) in parts.iter().enumerate() {
-            let (part, rest) = blob.split_at_checked(*bytes as usize).ok_or_else(|| damaged("the blob ends early"))?;
+            let (part, rest) = blob
+                .split_at_checked(*bytes as usize)
+                .ok_or_else(|| damaged("the blob ends early"))?;
             blob = rest;
             let (before, words) = out.split_at_mut(i * member_bytes);
             let words = &mut words[..member_bytes];

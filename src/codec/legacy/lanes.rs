@@ -96,14 +96,87 @@ fn run_in_turns<C: Coder>(jobs: Vec<Job<'_, C>>) -> Result<()> {
 fn step<C: Coder, const N: usize>(mut lanes: [&mut Job<'_, C>; N], n: usize) {
     let mut states = lanes.each_ref().map(|lane| lane.state);
     let tables = lanes.each_ref().map(|lane| lane.table);
-    let outs = lanes.each_mut().map(|lane| lane.out.split_off_mut(..n).expect("a lane has as many symbols left"));
+    let mut outs = lanes
+        .each_mut()
+        .map(|lane| lane.out.split_off_mut(..n).expect("a lane has as many symbols left"));
     let words = lanes.each_ref().map(|lane| &lane.words[..]);
     for i in 0..n {
-        for lane in 0..N {
-            outs[lane][i] = C::next(&mut states[lane], words[lane], tables[lane]).to_le_bytes();
+        for (lane, out) in outs.iter_mut().enumerate() {
+            out[i] = C::next(&mut states[lane], words[lane], tables[lane]).to_le_bytes();
         }
     }
     for (lane, state) in lanes.into_iter().zip(states) {
         lane.state = state;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ans::Ans;
+    use super::super::range::Range;
+    use super::*;
+    use constriction::stream::Encode;
+    use constriction::stream::model::DefaultContiguousCategoricalEntropyModel as Model;
+    use constriction::stream::queue::DefaultRangeEncoder;
+    use constriction::stream::stack::DefaultAnsCoder;
+    use proptest::prelude::*;
+
+    fn bytes(words: Vec<u32>) -> Vec<u8> {
+        words.into_iter().flat_map(u32::to_le_bytes).collect()
+    }
+
+    fn counts(symbols: &[u16], alphabet: usize) -> Vec<u32> {
+        let mut counts = vec![0; alphabet];
+        symbols.iter().for_each(|&symbol| counts[symbol as usize] += 1);
+        counts
+    }
+
+    fn model(counts: &[u32]) -> Model {
+        let sum: f64 = counts.iter().map(|&count| count as f64 + 0.01).sum();
+        let probabilities: Vec<f64> = counts.iter().map(|&count| (count as f64 + 0.01) / sum).collect();
+        Model::from_floating_point_probabilities_perfect(&probabilities).unwrap()
+    }
+
+    fn check<C: Coder>(messages: &[Vec<u16>], alphabet: usize, encode: impl Fn(&[u16], &Model) -> Vec<u32>) {
+        let tables: Vec<Vec<u32>> = messages.iter().map(|message| counts(message, alphabet)).collect();
+        let codewords: Vec<Vec<u8>> = messages
+            .iter()
+            .zip(&tables)
+            .map(|(message, counts)| bytes(encode(message, &model(counts))))
+            .collect();
+        let tables: Vec<C::Table> = tables.iter().map(|counts| C::table(counts, 0).unwrap()).collect();
+        let mut outs: Vec<Vec<[u8; 2]>> = messages.iter().map(|message| vec![[0; 2]; message.len()]).collect();
+        let jobs = (codewords.iter().zip(&tables).zip(&mut outs))
+            .map(|((codeword, table), out)| Job::<C>::new(codeword, table, out).unwrap())
+            .collect();
+        run(jobs, Threads::One).unwrap();
+        for (message, out) in messages.iter().zip(outs) {
+            let symbols: Vec<u16> = out.into_iter().map(u16::from_le_bytes).collect();
+            assert!(symbols == *message);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+
+        #[test]
+        fn messages_of_constriction_come_back(
+            messages in prop::collection::vec(prop::collection::vec(0u16..1000, 0..400), 1..9),
+            alphabet in prop::sample::select(vec![2usize, 16, 128, 512, 1024]),
+        ) {
+            // Squared, so that some symbols are frequent.
+            let skewed = |symbol: &u16| (*symbol as usize * *symbol as usize * alphabet / 1_000_000) as u16;
+            let messages: Vec<Vec<u16>> = messages.iter().map(|message| message.iter().map(skewed).collect()).collect();
+            check::<Range>(&messages, alphabet, |message, model| {
+                let mut encoder = DefaultRangeEncoder::new();
+                encoder.encode_iid_symbols(message.iter().map(|&symbol| symbol as usize), model).unwrap();
+                encoder.into_compressed().unwrap()
+            });
+            check::<Ans>(&messages, alphabet, |message, model| {
+                let mut coder = DefaultAnsCoder::new();
+                coder.encode_iid_symbols_reverse(message.iter().map(|&symbol| symbol as usize), model).unwrap();
+                coder.into_compressed().unwrap()
+            });
+        }
     }
 }

@@ -42,7 +42,10 @@ pub fn decode(blob: &[u8], threads: Threads, out: &mut [u8]) -> Result<()> {
     let mut tables = HashMap::new();
     for exponent in blob.numbers(n_exponents, Width::U16)? {
         let n = blob.u8()? as usize;
-        tables.insert(exponent, Table::new(&blob.counts(n, Width::U8, BF16.n_mantissas())?, MANTISSA_BITS)?);
+        tables.insert(
+            exponent,
+            Table::new(&blob.counts(n, Width::U8, BF16.n_mantissas())?, MANTISSA_BITS)?,
+        );
     }
     let n_used = n_streams.min(words.len());
     let records = blob.parts(n_streams)?;

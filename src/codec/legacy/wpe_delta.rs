@@ -28,8 +28,12 @@ pub fn decode(blob: &[u8], out: &mut [u8]) -> Result<()> {
 pub fn add_words(width: usize, words: &mut [u8], more: &[u8]) {
     match width {
         1 => words.iter_mut().zip(more).for_each(|(a, b)| *a = a.wrapping_add(*b)),
-        2 => add(words, more, |a, b| u16::from_le_bytes(a).wrapping_add(u16::from_le_bytes(b)).to_le_bytes()),
-        _ => add(words, more, |a, b| u32::from_le_bytes(a).wrapping_add(u32::from_le_bytes(b)).to_le_bytes()),
+        2 => add(words, more, |a, b| {
+            u16::from_le_bytes(a).wrapping_add(u16::from_le_bytes(b)).to_le_bytes()
+        }),
+        _ => add(words, more, |a, b| {
+            u32::from_le_bytes(a).wrapping_add(u32::from_le_bytes(b)).to_le_bytes()
+        }),
     }
 }
 

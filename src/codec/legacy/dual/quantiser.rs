@@ -27,14 +27,10 @@ impl Quantiser {
     /// The mantissas that round to a level other than 0.
     pub fn span(&mut self, level: i32, exponent: u16, scale: u16) -> Span {
         *self.spans.entry((level, exponent, scale)).or_insert_with(|| {
-            let at = |mantissa| quantised(level < 0, exponent, mantissa, scale);
-            let (reaches, stays): (fn(i32, i32) -> bool, fn(i32, i32) -> bool) = if level > 0 {
-                (|value, level| value >= level, |value, level| value <= level)
-            } else {
-                (|value, level| value <= level, |value, level| value >= level)
-            };
-            let first = lowest(|mantissa| reaches(at(mantissa), level));
-            let last = highest(|mantissa| stays(at(mantissa), level));
+            // As if the level were positive: division and rounding treat both signs alike.
+            let at = |mantissa| level.signum() * quantised(level < 0, exponent, mantissa, scale);
+            let first = lowest(|mantissa| at(mantissa) >= level.abs());
+            let last = highest(|mantissa| at(mantissa) <= level.abs());
             Span {
                 first,
                 n: (last + 1).saturating_sub(first).max(1),
