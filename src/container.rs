@@ -14,6 +14,8 @@ pub const MAGIC: &[u8; 4] = b"BGSM";
 pub const DUAL_MAGIC: &[u8; 4] = b"BGSD";
 /// The version that this release writes.
 pub const VERSION: u16 = 16;
+/// The file that says what the shards of a directory hold.
+pub const INDEX: &str = "bigsmall.index.json";
 /// Bytes before the header.
 pub const PREFIX_BYTES: u64 = 10;
 /// Bytes of the header's MD5.

@@ -6,6 +6,7 @@ mod published;
 mod staged;
 
 use crate::compress::{Model, Summary, compress_file, compress_model};
+use crate::container::INDEX;
 use crate::decompress::decompress_file;
 use crate::error::{Error, Kind, Place, Result};
 use crate::options::{Format, Mode, Options, Progress};
@@ -13,7 +14,7 @@ use crate::safetensors::{Checkpoint, build_header};
 use crate::scan::{Estimate, scan_model};
 use crate::source::Map as FileMap;
 use crate::verify::{Problem, Verification, verify_file};
-use index::{INDEX, Index, Shard, SourceIndex};
+use index::{Index, Shard, SourceIndex};
 use published::PublishedIndex;
 use staged::{ModelDirectory, into_directory};
 use std::collections::{BTreeMap, HashSet};

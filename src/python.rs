@@ -17,7 +17,9 @@ mod core {
     #[pymodule_export]
     use super::error::{BigSmallError, CorruptError, FormatError, PatchBaseError, SourceError, VersionError};
     #[pymodule_export]
-    use super::functions::{codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, scan, verify};
+    use super::functions::{
+        codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, published_kv_entry, scan, verify,
+    };
     #[pymodule_export]
     use super::reader::Reader;
     #[pymodule_export]

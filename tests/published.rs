@@ -2,10 +2,10 @@
 
 mod memory;
 
-use bigsmall::{Reader, Weights, decompress_bytes};
+use bigsmall::{Options, Reader, Weights, decompress_bytes, no_progress};
 use md5::{Digest, Md5};
 use memory::largest_request;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -52,12 +52,13 @@ fn digest(bytes: &[u8]) -> String {
 /// What the file was made of. Patches are on the model in `delta-base.bs`.
 fn source(path: &Path) -> Vec<u8> {
     let packed = fs::read(path).unwrap();
-    if !path.file_name().unwrap().to_str().unwrap().starts_with("delta") {
+    if !["delta.bs", "delta-of-itself.bs"].contains(&&*name(path)) {
         return decompress_bytes(&packed, 2).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
     let base = Weights::open(&path.with_file_name("delta-base.bs")).unwrap();
     let reader = Reader::open_on(&packed[..], Arc::new(base)).unwrap();
-    let mut source = reader.header().source_header.clone();
+    let header = &reader.header().source_header;
+    let mut source = [&(header.len() as u64).to_le_bytes()[..], header].concat();
     for (tensor, entry) in reader.header().entries.iter().enumerate() {
         let at = source.len();
         source.resize(at + entry.raw_bytes as usize, 0);
@@ -176,6 +177,43 @@ fn parts_are_those_of_the_whole() {
                 assert!(part == whole[range.start as usize * width..range.end as usize * width]);
             }
         }
+    }
+}
+
+#[test]
+fn directories_have_the_tensors_that_their_shards_leave_out() {
+    let directory = root("tests/golden/published/hub");
+    let index: serde_json::Value = serde_json::from_slice(&fs::read(directory.join("bigsmall.index.json")).unwrap()).unwrap();
+    let named: BTreeSet<&str> = index["weight_map"].as_object().unwrap().keys().map(String::as_str).collect();
+    let duplicates = index["metadata"]["duplicate_map"].as_object().unwrap();
+    assert!(!duplicates.is_empty());
+    let weights = Weights::open(&directory).unwrap();
+    assert_eq!(weights.tensors().iter().map(|tensor| &*tensor.name).collect::<BTreeSet<_>>(), named);
+    let words = |name: &str| {
+        let tensor = weights.named(name).unwrap();
+        weights.words(tensor, 0..weights.tensors()[tensor].n_words()).unwrap()
+    };
+    for (name, master) in duplicates {
+        assert!(words(name) == words(master["master"].as_str().unwrap()), "{name}");
+    }
+    let found = bigsmall::verify(&directory, false, 2, &no_progress).unwrap();
+    assert_eq!((found.problems, found.n_tensors), (vec![], named.len()));
+    let target = tempfile::tempdir().unwrap();
+    let target = target.path().join("model");
+    bigsmall::decompress(&directory, &target, &Options::default(), &no_progress).unwrap();
+    let restored = Weights::open(&target).unwrap();
+    assert_eq!(restored.tensors().len(), named.len());
+    for (tensor, described) in restored.tensors().iter().enumerate() {
+        assert!(
+            restored.mapped(tensor).unwrap() == &words(&described.name)[..],
+            "{}",
+            described.name
+        );
+    }
+    let restored: serde_json::Value = serde_json::from_slice(&fs::read(target.join("model.safetensors.index.json")).unwrap()).unwrap();
+    for (name, file) in index["weight_map"].as_object().unwrap() {
+        let source = file.as_str().unwrap().replace(".bs", ".safetensors");
+        assert_eq!(restored["weight_map"][name], source.as_str());
     }
 }
 

@@ -25,6 +25,7 @@ __all__ = [
     "isa",
     "isas",
     "packed_files",
+    "published_kv_entry",
     "scan",
     "verify",
 ]
@@ -158,6 +159,9 @@ def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0, progress: _
 
 def packed_files(path: _StrPath) -> list[str]:
     """The `.bs` files of a path: itself, or the shards of a directory in the order of its index. FileNotFoundError, FormatError."""
+
+def published_kv_entry(data: Any) -> tuple[Tensor, Tensor]:
+    """Keys and values of an entry (bytes) that the published package's KV caches hold, of any of its versions. Raises CorruptError."""
 
 def isas() -> list[str]:
     """Instruction sets this machine can run, best first: of avx512, avx2, neon, scalar."""

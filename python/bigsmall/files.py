@@ -19,6 +19,7 @@ Format: TypeAlias = Literal["current", "v1"]
 Facts: TypeAlias = dict[str, Any]
 
 COMPRESSED_SUFFIX = ".bs"
+COMPRESSED_SUFFIXES = (COMPRESSED_SUFFIX, ".bsr", ".bsd")
 RESTORED_SUFFIX = ".safetensors"
 COMPRESSED_DIR_SUFFIX = "-bs"
 RESTORED_DIR_SUFFIX = "-restored"
@@ -26,22 +27,23 @@ RESTORED_DIR_SUFFIX = "-restored"
 
 def compressed_path(src: StrPath) -> Path:
     """Where `compress` writes by default: `model.safetensors` becomes `model.bs`, the directory `llama` becomes `llama-bs`."""
-    return _beside(src, RESTORED_SUFFIX, COMPRESSED_SUFFIX, COMPRESSED_DIR_SUFFIX)
+    return _beside(src, (RESTORED_SUFFIX,), COMPRESSED_SUFFIX, COMPRESSED_DIR_SUFFIX)
 
 
 def restored_path(src: StrPath) -> Path:
     """Where the command line restores by default: `model.bs` becomes `model.safetensors`, `llama-bs` becomes `llama-bs-restored`."""
-    return _beside(src, COMPRESSED_SUFFIX, RESTORED_SUFFIX, RESTORED_DIR_SUFFIX)
+    return _beside(src, COMPRESSED_SUFFIXES, RESTORED_SUFFIX, RESTORED_DIR_SUFFIX)
 
 
-def _beside(src: StrPath, old_suffix: str, new_suffix: str, dir_suffix: str) -> Path:
+def _beside(src: StrPath, old_suffixes: tuple[str, ...], new_suffix: str, dir_suffix: str) -> Path:
     path = Path(src)
     if path.is_dir():
         if path.name in ("", ".."):
             # "." and ".." have no name to append to.
             path = path.resolve()
         return path.with_name(path.name + dir_suffix)
-    return path.with_name(path.name.removesuffix(old_suffix) + new_suffix)
+    stem = path.stem if path.suffix in old_suffixes else path.name
+    return path.with_name(stem + new_suffix)
 
 
 def compress(

@@ -14,6 +14,7 @@ pub mod encode;
 mod f32;
 mod fp2;
 pub mod group;
+pub mod kv;
 mod lanes;
 mod low_cardinality;
 mod parallel;

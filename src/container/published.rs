@@ -1,5 +1,7 @@
 //! The headers of the published package's containers: `docs/format/published.md`.
 
+mod duplicates;
+
 use super::header::{Entry, Header, Storage, check_metadata, check_total, md5, raw_bytes};
 use super::{PREFIX_BYTES, Version};
 use crate::codec::legacy::group::Coding;
@@ -15,6 +17,7 @@ use serde_json::{Map, Value};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::Path;
 
 /// How a tensor is stored that is neither empty nor tied to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,20 +178,25 @@ struct MemberRecord {
     extra: Option<Extra>,
 }
 
-/// Parses and validates the header of a file of `file_bytes`.
+/// Parses and validates the header of a file of `file_bytes`. The directory of a shard, if `path` tells where that is, may have tensors for it.
 ///
 /// # Errors
-/// `Format` if it contradicts itself or the file's length, `Version` if it names what this release does not know.
-pub fn parse(version: Version, stored: &[u8], file_bytes: u64) -> Result<Header> {
+/// `Format` if it contradicts itself or the file's length, `Version` if it names what this release does not know; `Io` for the index.
+pub fn parse(version: Version, stored: &[u8], file_bytes: u64, path: Option<&Path>) -> Result<Header> {
     let data = PREFIX_BYTES + stored.len() as u64..file_bytes;
     let mut parsed = if version.is_published_dual() {
         parse_dual(json(stored)?, &data)?
     } else {
         parse_tensors(json(stored)?, &data)?
     };
+    let n_stored = parsed.entries.len();
+    if let Some(path) = path.filter(|_| !version.is_published_dual()) {
+        duplicates::add(path, &mut parsed.entries)?;
+    }
     check_total(&parsed.entries)?;
     check_metadata(parsed.metadata.as_ref())?;
-    let source_header = match parsed.source_header {
+    let described = parsed.source_header.filter(|_| n_stored == parsed.entries.len());
+    let source_header = match described {
         None => {
             align(&mut parsed.entries);
             build_header(parsed.metadata.as_ref(), parsed.entries.iter().map(Entry::described))

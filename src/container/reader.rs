@@ -119,7 +119,7 @@ impl<S: ReadAt> Reader<S> {
         let (signed, digest) = start.split_at((PREFIX_BYTES + header_bytes) as usize);
         let stored = &signed[PREFIX_BYTES as usize..];
         let header = if version.is_published() {
-            published::parse(version, stored, file_bytes)?
+            published::parse(version, stored, file_bytes, source.path())?
         } else if Md5::of(signed).0 == *digest {
             Header::parse(stored, file_bytes)?
         } else {
@@ -514,6 +514,26 @@ impl<S: ReadAt> Reader<S> {
         } else {
             Err(wrong)
         }
+    }
+
+    /// Fills `out` with the words that a tensor has in the lower fidelity of a file of two, as the published package made them. None of them is
+    /// proven, since no digest of them is stored. A tensor with one fidelity has its own words.
+    ///
+    /// # Errors
+    /// Those of [`Reader::read_words`].
+    ///
+    /// # Panics
+    /// If `out` has not the tensor's length.
+    pub fn read_fast_words(&self, tensor: usize, out: &mut [u8]) -> Result<()> {
+        let entry = &self.header.entries[tensor];
+        let Storage::Published(Published::Dual { fast, .. }) = &entry.storage else {
+            return self.read_words(tensor, 0..entry.n_words(), out);
+        };
+        assert_eq!(out.len() as u64, entry.raw_bytes);
+        let decoded = self
+            .read(fast.clone())
+            .and_then(|fast| dual::decode_fast(&fast, Threads::Pool, out));
+        self.placed(tensor, decoded)
     }
 
     /// The words of the base that those of a tensor of a published delta are differences to.

@@ -1,6 +1,8 @@
 //! The index of a compressed directory.
 
+use super::published::PublishedIndex;
 use super::{PACKED_END, SOURCE_END, file_name};
+use crate::container::INDEX;
 use crate::error::{Error, Place, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -8,8 +10,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// The file that says what the shards of a directory hold.
-pub const INDEX: &str = "bigsmall.index.json";
 const FORMAT: &str = "bigsmall-index";
 const VERSION: u32 = 1;
 /// How the safetensors index of a sharded model ends.
@@ -23,6 +23,12 @@ pub struct Index {
     pub shards: Vec<Shard>,
     pub weight_map: BTreeMap<String, String>,
     pub source_index: Option<SourceIndex>,
+}
+
+/// What tells today's index from that of the published package.
+#[derive(Deserialize)]
+struct Marked {
+    format: Option<String>,
 }
 
 /// A shard, and the file that it was made of.
@@ -83,8 +89,11 @@ impl Index {
             return Ok(None);
         }
         let text = fs::read(&path).map_err(|error| Error::io(error, &path))?;
-        let index: Index =
-            serde_json::from_slice(&text).map_err(|error| Error::format(format!("not a bigsmall index: {error}")).at_path(&path))?;
+        let wrong = |error| Error::format(format!("not a bigsmall index: {error}")).at_path(&path);
+        let index: Index = match serde_json::from_slice(&text).map_err(wrong)? {
+            Marked { format: Some(_) } => serde_json::from_slice(&text).map_err(wrong)?,
+            Marked { format: None } => serde_json::from_slice::<PublishedIndex>(&text).map_err(wrong)?.into(),
+        };
         if index.format != FORMAT || index.version != VERSION {
             return Err(Error::new(crate::Kind::Version, "an index of a format that this release does not know").at_path(&path));
         }

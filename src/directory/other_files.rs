@@ -1,7 +1,7 @@
 //! The files beside the weights, carried along.
 
-use super::index::INDEX;
 use super::{file_name, is_weights, metadata};
+use crate::container::INDEX;
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::Read;
@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that are copied before the caller is asked whether to go on.
 const PART_BYTES: u64 = 64 << 20;
+
+/// An index that the published package writes beside its other one, in bytes.
+const PUBLISHED_INDEX: &str = "bigsmall.index.bin";
 
 /// What a model directory holds besides its weights and their indices.
 pub struct OtherFiles<'a> {
@@ -58,7 +61,7 @@ impl OtherFiles<'_> {
 
     fn is_kept_elsewhere(&self, file: &Path) -> bool {
         let name = file_name(file);
-        is_weights(file) || name == INDEX || Some(&*name) == self.source_index
+        is_weights(file) || name == INDEX || name == PUBLISHED_INDEX || Some(&*name) == self.source_index
     }
 
     fn copy_file(&self, from: &Path, to: &Path) -> Result<()> {

@@ -1,36 +1,87 @@
-//! The index of a directory that the published package loads.
+//! The index of a directory of the published package.
 
-use super::index::SourceIndex;
+use super::index::{Index, Shard, SourceIndex};
+use super::{SOURCE_END, stem};
 use crate::compress::{Model, Summary, published};
 use crate::options::Mode;
-use serde::Serialize;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Tensors of the shards in published files, and what the package says of them.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct PublishedIndex {
+    #[serde(default)]
     metadata: Metadata,
     weight_map: BTreeMap<String, String>,
     /// The safetensors index of the source. Published readers leave it out of account.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     source_index: Option<SourceIndex>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Metadata {
+    #[serde(skip_deserializing)]
     bigsmall_version: &'static str,
+    #[serde(skip_deserializing)]
     container_version: u32,
+    #[serde(skip_deserializing)]
     format_version: u32,
+    #[serde(skip_deserializing)]
     format: &'static str,
+    #[serde(skip_deserializing)]
     mode: &'static str,
+    #[serde(skip_deserializing)]
     model_type: &'static str,
+    #[serde(skip_deserializing)]
     total_size: u64,
+    #[serde(default)]
     total_raw_size: u64,
+    #[serde(skip_deserializing)]
     ratio_pct: f64,
+    #[serde(skip_deserializing)]
     shard_count: usize,
+    #[serde(skip_deserializing)]
     tensor_count: usize,
+    #[serde(skip_deserializing)]
     stored_tensor_count: usize,
+    #[serde(default)]
     shards: Vec<String>,
+}
+
+/// The safetensors index that a sharded model needs, which the published package does not keep.
+const SOURCE_INDEX: &str = "model.safetensors.index.json";
+
+impl From<PublishedIndex> for Index {
+    fn from(index: PublishedIndex) -> Index {
+        let PublishedIndex {
+            metadata,
+            weight_map,
+            source_index,
+        } = index;
+        let files: Vec<String> = if metadata.shards.is_empty() {
+            weight_map.values().cloned().collect::<BTreeSet<String>>().into_iter().collect()
+        } else {
+            metadata.shards
+        };
+        let source_of = |file: &str| format!("{}.{SOURCE_END}", stem(Path::new(file)));
+        let made = || {
+            let sources: BTreeMap<&String, String> = weight_map.iter().map(|(name, file)| (name, source_of(file))).collect();
+            let text = json!({"metadata": {"total_size": metadata.total_raw_size}, "weight_map": sources});
+            SourceIndex {
+                file: SOURCE_INDEX.into(),
+                text: format!("{text:#}\n"),
+            }
+        };
+        let source_index = source_index.or_else(|| (files.len() > 1).then(made));
+        let shard = |file: String| Shard {
+            source: source_of(&file),
+            file,
+            bytes: 0,
+        };
+        Index::new(files.into_iter().map(shard).collect(), weight_map, source_index)
+    }
 }
 
 impl PublishedIndex {

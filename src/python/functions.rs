@@ -3,6 +3,8 @@
 use super::PyProgress;
 use super::buffer::Bytes;
 use super::error::to_py;
+use super::tensor::Tensor;
+use crate::codec::legacy::kv;
 use crate::compress::compress_bytes_with;
 use crate::decompress::decompress_bytes_with;
 use crate::{Dtype, Error, Isa, Options, Result, Summary};
@@ -210,4 +212,13 @@ pub fn decompress_bytes<'py>(
         .detach(|| decompress_bytes_with(bytes.as_slice(), threads, named(isa)?))
         .map_err(|error| to_py(py, error))?;
     Ok(PyBytes::new(py, &source))
+}
+
+/// Keys and values of an entry that the published package's KV caches hold.
+#[pyfunction]
+pub fn published_kv_entry(py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<(Tensor, Tensor)> {
+    let bytes = Bytes::of(data)?;
+    let tensors = py.detach(|| kv::decode(bytes.as_slice())).map_err(|error| to_py(py, error))?;
+    let [keys, values] = tensors.map(|tensor| Tensor::new(tensor.words, tensor.dtype, tensor.shape));
+    Ok((keys, values))
 }
