@@ -23,9 +23,10 @@ from .errors import (
 )
 from .files import compress, decompress, load, scan, verify
 from .hooks import install_hook, uninstall_hook
+from .hub import compress_for_hub, compress_from_hub, stream_from_hub, upload_to_hub, upload_to_hub_lfs
 from .pretrained import from_pretrained, load_model
 from .reader import safe_open
-from .stream import BigSmallStreamingModel, StreamingLoader
+from .stream import BigSmallStreamingModel, StreamingLoader, decompress_layers
 from .summary import info, stat
 
 __all__ = [
@@ -44,7 +45,10 @@ __all__ = [
     "VersionError",
     "__version__",
     "compress",
+    "compress_for_hub",
+    "compress_from_hub",
     "decompress",
+    "decompress_layers",
     "from_pretrained",
     "info",
     "install_hook",
@@ -53,6 +57,9 @@ __all__ = [
     "safe_open",
     "scan",
     "stat",
+    "stream_from_hub",
     "uninstall_hook",
+    "upload_to_hub",
+    "upload_to_hub_lfs",
     "verify",
 ]

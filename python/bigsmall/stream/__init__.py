@@ -2,5 +2,6 @@
 
 from .loader import StreamingLoader
 from .pretrained import BigSmallStreamingModel
+from .selection import decompress_layers
 
-__all__ = ["BigSmallStreamingModel", "StreamingLoader"]
+__all__ = ["BigSmallStreamingModel", "StreamingLoader", "decompress_layers"]

@@ -8,6 +8,8 @@ from .._core import Reader, packed_files
 from ..errors import OptionError
 from ..files import StrPath
 from ..layers import layers_of
+from ..pretrained import load_model
+from ..repository import local_copy
 from .ahead import Ahead
 from .shards import Shards
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class StreamingLoader:
-    """The tensors of a `.bs` file or a compressed directory, decoded layer by layer.
+    """The tensors of a `.bs` file, a compressed directory or a Hub repository, decoded layer by layer.
 
     >>> with bigsmall.StreamingLoader("model.bs") as loader:
     ...     embeddings_and_head = loader.load_non_layer_tensors()
@@ -29,25 +31,28 @@ class StreamingLoader:
     numbered one stack after the other. All names are those in the files.
 
     Args:
-        path_or_repo: the file or directory.
+        path_or_repo: the file, directory, or repository such as `user/model`, which is downloaded into the Hub's cache.
         device: where the tensors go.
         prefetch: how many layers `iter_layers` decodes ahead, while the caller works with the one before.
         threads: for decoding; 0 means one per core.
+        hub_options: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`, as everywhere around the Hub.
 
     Raises:
-        ModuleNotFoundError: PyTorch is not installed.
-        FileNotFoundError: there is no such path, or a shard is missing.
+        ModuleNotFoundError: PyTorch is not installed, or huggingface_hub, which a repository needs.
+        FileNotFoundError: there is no such path or repository, or a shard is missing.
         FormatError, VersionError, CorruptError, OSError: as `bigsmall.load`.
         OptionError: `prefetch` is negative.
     """
 
-    def __init__(self, path_or_repo: StrPath, device: "str | int | torch.device" = "cpu", *, prefetch: int = 1, threads: int = 0) -> None:
+    def __init__(
+        self, path_or_repo: StrPath, device: "str | int | torch.device" = "cpu", *, prefetch: int = 1, threads: int = 0, **hub_options: Any
+    ) -> None:
         from .. import torch as to_torch
 
         if prefetch < 0:
             raise OptionError(f"{prefetch} layers cannot be decoded ahead")
         self._place = to_torch.framework(device)
-        self._path = Path(path_or_repo)
+        self._path = local_copy(path_or_repo, **hub_options)
         self._shards = Shards([Reader(file) for file in packed_files(self._path)])
         self._layers = layers_of(self._shards.entries)
         self._layer_names = list(self._layers)
@@ -126,13 +131,16 @@ class StreamingLoader:
         """The model, filled layer by layer: no tensor is in memory twice.
 
         Args:
-            model_class: what makes a `torch.nn.Module` whose state dict has the names in the files.
-            args, options: for it.
+            model_class: a class of transformers' models or one of its `Auto` classes, see `bigsmall.load_model`; or anything else that
+                makes a `torch.nn.Module` whose state dict has the names in the files.
+            args, options: for `bigsmall.load_model`, or for what makes the module.
 
         Raises:
             FormatError: the files lack a tensor of the module, or have one that it does not.
             CorruptError: a tensor is damaged.
         """
+        if hasattr(model_class, "from_pretrained"):
+            return load_model(self._path, model_class, *args, **options)
         from .module import filled
 
         return filled(lambda: model_class(*args, **options), self)

@@ -1,11 +1,12 @@
 """Opening a model that streams."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import OptionError
+from ..extras import require
 from ..files import StrPath
+from ..repository import HUB_OPTIONS, local_copy
 from .placement import Tier
 
 if TYPE_CHECKING:
@@ -56,16 +57,18 @@ class BigSmallStreamingModel:
                 leaves the page cache to others.
             ram_gb: gigabytes of memory for compressed layers, those beyond it being on disk; overrides `compressed_in` "ram".
             pin_layers: tiers of single layers by their number: `vram` (decoded), `ram` or `nvme` (compressed).
-            options: for the configuration, such as `trust_remote_code`.
+            options: `trust_remote_code` and others for the configuration; `revision`, `token`, `cache_dir`, `local_files_only` and
+                `force_download` for the Hub.
 
         Raises:
-            ModuleNotFoundError: PyTorch or transformers is not installed.
+            ModuleNotFoundError: PyTorch or transformers is not installed, or huggingface_hub, which a repository needs.
+            FileNotFoundError: there is no such path or repository, or it holds no weights.
             FormatError: the checkpoint lacks parameters of the model.
             OptionError: a budget is negative, a tier or layer does not exist, or the model has no layers to stream or its own quantisation.
             VersionError, CorruptError, OSError: as `bigsmall.load`; VersionError also for a release of transformers that is not known.
         """
-        import torch
-
+        torch = require("torch", "torch", "a streamed model")
+        require("transformers", "hf", "a streamed model")
         from .model import open_model
 
         if compressed_in not in ("ram", "page-cache", "disk"):
@@ -75,7 +78,8 @@ class BigSmallStreamingModel:
                 raise OptionError(f"{name} is {value}, below 0")
         if ram_gb is None:
             ram_gb = float("inf") if compressed_in == "ram" else 0.0
-        path = Path(path_or_repo)
+        hub_options = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
+        path = local_copy(path_or_repo, beside_weights=config_dir is None, **hub_options)
         return open_model(
             path,
             model_class,
