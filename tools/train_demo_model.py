@@ -3,7 +3,7 @@
 
 The text is the language reference that `help()` shows (`pydoc_data.topics`) and the documentation strings of the standard
 library of the Python that runs this script. Training is in F32 on the CPU; the weights are rounded to BF16 at the end and
-saved as safetensors under the tensor names of transformers' `LlamaForCausalLM`, with its `config.json` beside them.
+saved as safetensors under the tensor names of transformers' `LlamaForCausalLM`, with its `config.json` and tokenizer beside them.
 
 Needs Python 3.11+, torch 2.4+ and safetensors. The same seed, thread count, Python, torch build and processor give the
 same file; another of any of these gives a different one of the same quality.
@@ -323,12 +323,43 @@ def generate(model: Llama, prompt: str, n_bytes: int, temperature: float, seed: 
 
 
 def save(model: Llama, path: Path) -> None:
-    """Write the BF16 weights to `path` and `config.json` beside it, each under its final name only once it is whole."""
+    """Write the BF16 weights to `path`, and configuration and tokenizer beside it, each under its final name only once it is whole."""
     weights = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(to_safetensors(weights, metadata={"format": "pt"}))
     partial.replace(path)
     path.with_name("config.json").write_text(model.config.to_json(path.name))
+    for name, content in tokenizer_files().items():
+        path.with_name(name).write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def tokenizer_files() -> dict[str, object]:
+    """The tokenizer for transformers: a token is a byte, `BOS` comes first. Such vocabularies name each byte by a printable character."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    names = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    bos = {"id": BOS, "content": names[BOS], "special": True}
+    bos |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    sequence = {"Sequence": {"id": "A", "type_id": 0}}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [bos],
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": names[BOS], "type_id": 0}}, sequence],
+            "pair": [sequence, {"Sequence": {"id": "B", "type_id": 1}}],
+            "special_tokens": {names[BOS]: {"id": names[BOS], "ids": [BOS], "tokens": [names[BOS]]}},
+        },
+        "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": {names[byte]: byte for byte in range(256)}, "merges": []},
+    }
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": names[BOS], "eos_token": names[BOS], "model_max_length": 256}
+    return {"tokenizer.json": tokenizer, "tokenizer_config.json": settings}
 
 
 def report(path: Path, corpus: Corpus, seed: int) -> None:

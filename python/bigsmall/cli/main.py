@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from .. import __version__
-from . import benchmark, completion, compress, decompress, demo, info, scan, stat, verify
+from . import benchmark, completion, compress, decompress, demo, info, scan, serve_stream, stat, verify
 from .outcome import EXPECTED, Exit, exit_of, line_of
 
 COMMANDS = {
@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": verify,
     "benchmark": benchmark,
     "demo": demo,
+    "serve-stream": serve_stream,
     "completion": completion,
 }
 

@@ -1,5 +1,6 @@
 """transformers models whose layers are decoded when they run."""
 
+import errno
 import os
 import re
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from .._core import Reader, packed_files
 from ..errors import OptionError
 from ..files import StrPath
 from ..torch import dtype_of, to_tensor
+from .memory import resident_set
 from .module import parameters_on_meta, put
 from .page_cache import PageCache
 from .placement import Tier, place
@@ -44,7 +46,7 @@ def open_model(
     import transformers
 
     shards = Shards([Reader(file) for file in packed_files(path)])
-    config = transformers.AutoConfig.from_pretrained(config_dir, **options)
+    config = _config(config_dir, options)
     if model_class is None:
         model_class = getattr(transformers, (getattr(config, "architectures", None) or ["AutoModel"])[0], transformers.AutoModel)
     make = getattr(model_class, "from_config", None) or getattr(model_class, "_from_config", None)
@@ -64,6 +66,8 @@ def open_model(
         ram_bytes=held_bytes,
         pinned=pinned,
     )
+    # What came before is packages.
+    before = resident_set()
     _load(model, resident, shards, device, threads)
     for name, buffer in list(model.named_buffers()):
         put(model, name, buffer.to(device))
@@ -79,7 +83,7 @@ def open_model(
         kept_bytes=kept_bytes,
         page_cache=PageCache(shards, forget=forget),
     )
-    model.streaming = Streaming(streamer, _resident_bytes(model))
+    model.streaming = Streaming(streamer, _resident_bytes(model), before)
     streamer.start()
     if model.can_generate() and Path(config_dir, "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(config_dir)
@@ -89,8 +93,10 @@ def open_model(
 class Streaming:
     """What there is to know of a model that streams, as its attribute `streaming`."""
 
-    def __init__(self, streamer: Streamer, resident_bytes: int) -> None:
+    def __init__(self, streamer: Streamer, resident_bytes: int, resident_before_bytes: int | None) -> None:
         self._streamer = streamer
+        self.resident_before_bytes = resident_before_bytes
+        """What of the process was in memory before any weight was, in bytes; None where the system does not tell."""
         self.memory: Memory = streamer.memory(resident_bytes)
         """What the weights take at most."""
 
@@ -120,6 +126,16 @@ class Streaming:
         return self._streamer.statistics.waits_s
 
     @property
+    def prefetch(self) -> int:
+        """Layers that are decoded ahead."""
+        return self._streamer.prefetch
+
+    @property
+    def raw_bytes(self) -> list[int]:
+        """Of each layer, decoded."""
+        return [self._streamer.shards.raw_bytes(unit.keys) for unit in self._streamer.units]
+
+    @property
     def compressed_bytes(self) -> list[int]:
         """Of each layer, in the file."""
         return [self._streamer.shards.compressed_bytes(unit.keys) for unit in self._streamer.units]
@@ -127,6 +143,19 @@ class Streaming:
     def close(self) -> None:
         """Close the files and end the thread that decodes. The model can no longer run."""
         self._streamer.close()
+
+
+def _config(config_dir: StrPath, options: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    file = Path(config_dir, "config.json")
+    if Path(config_dir).is_dir() and not file.is_file():
+        message = "No such file; config_dir names the folder of the model's configuration where that is not beside the weights"
+        raise FileNotFoundError(errno.ENOENT, message, str(file))
+    try:
+        return AutoConfig.from_pretrained(config_dir, **options)
+    except (ValueError, KeyError) as error:
+        raise OptionError(f"{config_dir}: transformers has no model for this configuration: {str(error).splitlines()[0]}") from error
 
 
 def _first_dtype(shards: Shards) -> torch.dtype:

@@ -84,7 +84,7 @@ class Streamer:
         self._converted = [_converted_bytes(model, unit) for unit in units]
         self._places = [parameter_places(model, [name for part in unit.parts for name in part.dtypes]) for unit in units]
         self._meta = [{name: on_meta(_parameter(place)) for name, place in places.items()} for places in self._places]
-        self._prefetch = min(prefetch, max(0, len(units) - 1))
+        self.prefetch = min(prefetch, max(0, len(units) - 1))
         self._budget = kept_bytes
         self._kept: dict[int, int] = {}
         self._running: dict[int, Decoded] = {}
@@ -92,7 +92,7 @@ class Streamer:
         self._previous: int | None = None
         self._lock = threading.Lock()
         self._free: list[Scratch] = []
-        self._ahead: Ahead[int, Decoded] = Ahead(self._decode, self._prefetch, self._give_back)
+        self._ahead: Ahead[int, Decoded] = Ahead(self._decode, self.prefetch, self._give_back)
         self._held_bytes = 0
         self._hooks: list[Any] = []
 
@@ -125,7 +125,7 @@ class Streamer:
         both_sides = 1 if self._device.type == "cpu" else 2
         streamed = [i for i, tier in enumerate(self.tiers) if tier is not Tier.VRAM]
         largest = max((self._sizes[i] * both_sides + self._converted[i] for i in streamed), default=0)
-        return (1 + self._prefetch) * largest
+        return (1 + self.prefetch) * largest
 
     def memory(self, resident_bytes: int) -> Memory:
         """What the weights take at most, beside those that stay anyway."""
@@ -171,11 +171,11 @@ class Streamer:
             i = self._next[i]
             if i not in self._kept and i not in self._running and i not in expected:
                 expected.append(i)
-            if len(expected) > self._prefetch:
+            if len(expected) > self.prefetch:
                 break
         # One more than is decoded, so that it is read from the disk meanwhile.
         self._page_cache.expect([key for at in expected for key in self.units[at].keys if self.tiers[at] is Tier.NVME])
-        return expected[: self._prefetch]
+        return expected[: self.prefetch]
 
     def _decode(self, i: int) -> Decoded:
         started = time.perf_counter()
@@ -219,7 +219,7 @@ class Streamer:
         if scratch is not None:
             scratch.mark_used()
             with self._lock:
-                if len(self._free) <= self._prefetch:
+                if len(self._free) <= self.prefetch:
                     self._free.append(scratch)
 
     def _kept_size(self, i: int) -> int:
