@@ -100,12 +100,12 @@ class Checkpoint:
         return self.has_arrays({name: tensor.contiguous().reshape(-1).view(torch.uint8).numpy() for name, tensor in tensors.items()})
 
 
-def write(path: Path, dtype: str, shapes: Mapping[str, tuple[int, ...]], chunks: Iterable[memoryview]) -> None:
-    """Write a safetensors file of one dtype of two bytes; `chunks` are its tensors' bytes in order, in pieces of any size."""
+def write(path: Path, dtype: str, shapes: Mapping[str, tuple[int, ...]], chunks: Iterable[memoryview], word_bytes: int = 2) -> None:
+    """Write a safetensors file of one dtype of `word_bytes`; `chunks` are its tensors' bytes in order, in pieces of any size."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, shape in shapes.items():
-        end = offset + 2 * prod(shape)
+        end = offset + word_bytes * prod(shape)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()

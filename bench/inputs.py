@@ -98,7 +98,18 @@ def cast_minilm(source: Path, path: Path, form: str) -> None:
 
 def write_llama(path: Path, n_bytes: int) -> None:
     """A BF16 checkpoint of at least `n_bytes` with the tensors of a Llama of width 2048, weights drawn."""
-    width, inner, vocabulary = 2048, 5632, 32000
+    write_normal(path, llama_shapes(2048, 5632, 32000, n_bytes // 2))
+
+
+def write_small_llama(path: Path, dtype: str, n_bytes: int) -> None:
+    """A checkpoint of at least `n_bytes` with the tensors of a Llama of width 768, none much larger than others, weights drawn."""
+    word_bytes = 4 if dtype == "F32" else 2
+    shapes = llama_shapes(768, 2048, 4096, n_bytes // word_bytes)
+    checkpoint.write(path, dtype, shapes, drawn_words(list(shapes.values()), dtype), word_bytes)
+
+
+def llama_shapes(width: int, inner: int, vocabulary: int, n_words: int) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, with layers until there are at least `n_words` words."""
     layer = {
         "self_attn.q_proj": (width, width),
         "self_attn.k_proj": (width // 4, width),
@@ -111,10 +122,10 @@ def write_llama(path: Path, n_bytes: int) -> None:
     }
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocabulary, width)}
     n_layers = 0
-    while 2 * sum(map(prod, shapes.values())) < n_bytes:
+    while sum(map(prod, shapes.values())) < n_words:
         shapes |= {f"model.layers.{n_layers}.{name}.weight": shape for name, shape in layer.items()}
         n_layers += 1
-    write_normal(path, shapes)
+    return shapes
 
 
 def write_normal(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -122,7 +133,7 @@ def write_normal(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     checkpoint.write(path, "BF16", shapes, drawn_words(list(shapes.values())))
 
 
-def drawn_words(shapes: list[tuple[int, ...]]) -> Iterator[memoryview]:
+def drawn_words(shapes: list[tuple[int, ...]], dtype: str = "BF16") -> Iterator[memoryview]:
     """The words of tensors of these shapes, in pieces of at most 16 MiB, drawn by all cores and never many pieces ahead."""
     import numpy as np
     import torch
@@ -130,7 +141,7 @@ def drawn_words(shapes: list[tuple[int, ...]]) -> Iterator[memoryview]:
     def draw(piece: tuple[int, int, int]) -> memoryview:
         tensor, start, n_words = piece
         values = np.random.default_rng([tensor, start]).standard_normal(n_words, np.float32) * np.float32(WEIGHT_SCALE)
-        return memoryview(torch.from_numpy(values).to(torch.bfloat16).view(torch.uint8).numpy())
+        return memoryview(torch.from_numpy(values).to(getattr(torch, checkpoint.TORCH_DTYPES[dtype])).view(torch.uint8).numpy())
 
     piece_words = 8 * MIB
     pieces = (

@@ -28,13 +28,13 @@ from child import ChildError
 from environment import InstallError
 from inputs import Inputs, Kind
 from results import Results, build_id
-from sections import codec, load, memory, sizes, speed, startup
+from sections import codec, load, memory, published, sizes, speed, startup
 
 BENCH = Path(__file__).resolve().parent
 PAGE = BENCH.parent / "docs" / "benchmarks.md"
 PLOT = Path("img", "decode-speed-against-size.png")
 
-SECTIONS = ("sizes", "speed", "load", "memory", "startup")
+SECTIONS = ("sizes", "speed", "load", "published", "memory", "startup")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def write(run: Run, sections: list[str]) -> None:
             print(f"no plot: {error}", file=sys.stderr)
     if "load" in sections:
         parts["load"] = tables.load_tables(load.measure(run))
+    if "published" in sections:
+        parts["published"] = tables.published_table(published.measure(run))
     if "memory" in sections:
         parts["memory"] = tables.memory_table(memory.measure(run))
     if "startup" in sections:

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from inputs import MIB
-from sections import codec, load, memory, sizes, speed, startup
+from sections import codec, load, memory, published, sizes, speed, startup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -171,6 +171,21 @@ def load_tables(rows: Sequence[load.Row]) -> str:
         failures = not_measured((row.reader.label, row.facts[state]) for row in rows)
         parts.append(f"### From {state}\n\n{table(head, body)}\n\n{verdict(missed)}{failures}")
     return "\n\n".join(parts)
+
+
+def published_table(rows: Sequence[published.Row]) -> str:
+    head = ("model", "MB", "file, MB", "published package, MB/s", "bigsmall, MB/s", "times as fast", "one thread, MB/s", "times as fast")
+    body, missed = [], []
+    for dtype, facts in rows:
+        if "error" in facts:
+            continue
+        ratio, ratio_1 = (facts["theirs_s"] / facts[key] for key in ("ours_s", "ours_1_s"))
+        if ratio < published.AIM:
+            missed.append(f"{dtype}, {ratio:.1f} times as fast instead of {published.AIM:.0f}")
+        speeds = [rate(facts["raw_bytes"], facts[key]) for key in ("theirs_s", "ours_s", "ours_1_s")]
+        sizes = [f"{facts[key] / 1e6:,.0f}" for key in ("raw_bytes", "bytes")]
+        body.append((dtype, *sizes, speeds[0], speeds[1], f"{ratio:.1f}", speeds[2], f"{ratio_1:.1f}"))
+    return f"{table(head, body)}\n\n{verdict(missed)}{not_measured((row.dtype, row.facts) for row in rows)}"
 
 
 def memory_table(rows: Sequence[memory.Row]) -> str:

@@ -49,6 +49,7 @@ pub use dtype::Dtype;
 pub use error::{Error, Kind, Result};
 pub use load::{Target, Words, load, load_into, load_words};
 pub use options::{Format, Mode, Options, Progress, no_progress};
+pub use pool::Threads;
 pub use scan::Estimate;
 pub use simd::Isa;
 pub use source::held::Held;

@@ -2,7 +2,7 @@
 
 mod memory;
 
-use bigsmall::{Options, Reader, Weights, decompress_bytes, no_progress};
+use bigsmall::{FileSource, Options, Reader, Weights, decompress_bytes, no_progress};
 use md5::{Digest, Md5};
 use memory::largest_request;
 use std::collections::{BTreeMap, BTreeSet};
@@ -140,6 +140,26 @@ fn patches_need_their_base() {
             assert_eq!(error.tensor.as_deref(), Some(&*entry.name));
             let error = on_other.read_words(tensor, 0..entry.n_words(), &mut words).unwrap_err();
             assert!(matches!(error.kind, bigsmall::Kind::Base), "{error}");
+        }
+    }
+}
+
+#[test]
+fn patches_are_read_on_their_base() {
+    let shared = root("../shared/published");
+    let Ok(base) = Weights::open(&shared.join("src/bf16.safetensors")) else {
+        println!("skipped: the published package's files are not beside the repository");
+        return;
+    };
+    let base = Arc::new(base);
+    for path in containers(&shared)
+        .into_iter()
+        .filter(|path| path.to_str().unwrap().contains("delta"))
+    {
+        let reader = Reader::open_on(FileSource::open(&path).unwrap(), base.clone()).unwrap();
+        for (tensor, entry) in reader.header().entries.iter().enumerate() {
+            let read = reader.read_words(tensor, 0..entry.n_words(), &mut vec![0; entry.raw_bytes as usize]);
+            read.unwrap_or_else(|error| panic!("{error}"));
         }
     }
 }

@@ -23,6 +23,7 @@ mod short_rans;
 mod single_kernel;
 mod sparsity;
 mod v8;
+mod width;
 mod wpe_delta;
 
 use crate::error::{Error, Result};

@@ -35,6 +35,9 @@ const STORED_GAP_BYTES: u64 = 1 << 16;
 /// Bytes of gaps that are read at a time.
 const GAP_PART_BYTES: usize = 1 << 16;
 
+/// Bytes of a tensor of a published container from which several threads decode it.
+const SHARED_BYTES: u64 = 1 << 20;
+
 /// An open file.
 pub struct Reader<S> {
     source: S,
@@ -492,17 +495,23 @@ impl<S: ReadAt> Reader<S> {
         let Storage::Published(stored) = &entry.storage else {
             unreachable!("containers of the published package have no other blobs")
         };
+        // Other tensors keep the threads busy beside small ones.
+        let threads = if entry.raw_bytes < SHARED_BYTES {
+            Threads::One
+        } else {
+            Threads::Pool
+        };
         let mut wrong = Error::corrupt("its bytes do not match its md5");
         match stored {
-            Published::Blob(codec, range) => codec.decode(&self.read(range.clone())?, Threads::Pool, out)?,
+            Published::Blob(codec, range) => codec.decode(&self.read(range.clone())?, threads, out)?,
             Published::Delta(range) => {
                 let base = self.base_words(entry)?;
-                legacy::Codec::Zstd.decode(&self.read(range.clone())?, Threads::Pool, out)?;
+                legacy::Codec::Zstd.decode(&self.read(range.clone())?, threads, out)?;
                 out.iter_mut().zip(&base[..]).for_each(|(byte, base)| *byte ^= base);
                 wrong = Error::base("its bytes do not match its md5: the base is another one, or the file is damaged");
             }
             Published::Dual { fast, residual } => {
-                dual::decode(&self.read(fast.clone())?, &self.read(residual.clone())?, Threads::Pool, out)?;
+                dual::decode(&self.read(fast.clone())?, &self.read(residual.clone())?, threads, out)?;
             }
             Published::Member { group, place } => {
                 let words = self.group(*group)?;

@@ -1,7 +1,8 @@
 //! Signs and exponents in one codeword, the mantissas of each exponent in one of their own.
 
-use super::cursor::{Cursor, Width, chunks_mut};
+use super::cursor::{Cursor, chunks_mut};
 use super::lanes::{self, Coder, Job};
+use super::width::Width;
 use super::{check_count, damaged};
 use crate::buffer::Buffer;
 use crate::error::Result;

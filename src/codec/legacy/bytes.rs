@@ -1,8 +1,9 @@
 //! Codecs that know nothing but bytes.
 
-use super::cursor::{Cursor, Width, chunks_mut};
+use super::cursor::{Cursor, chunks_mut};
 use super::lanes::{self, Job};
 use super::range::Range;
+use super::width::Width;
 use super::{check_count, damaged};
 use crate::buffer::Buffer;
 use crate::error::Result;

@@ -22,12 +22,6 @@ pub struct Table {
 impl Table {
     /// The table of these counts.
     pub fn new(counts: &[u32]) -> Result<Table> {
-        let counts: Vec<f64> = counts.iter().map(|&count| count as f64).collect();
-        Self::of_counts(&counts)
-    }
-
-    /// [`Table::new`] for counts that are numbers already.
-    pub fn of_counts(counts: &[f64]) -> Result<Table> {
         let weights = weights(&probabilities(counts))?;
         let mut starts = Vec::with_capacity(weights.len() + 1);
         let mut start = 0;
@@ -60,8 +54,8 @@ impl Table {
 }
 
 /// Counts over their sum, in numpy's order of summation, which their last bits depend on.
-fn probabilities(counts: &[f64]) -> Vec<f64> {
-    let raised: Vec<f64> = counts.iter().map(|count| count + FLOOR).collect();
+pub fn probabilities(counts: &[u32]) -> Vec<f64> {
+    let raised: Vec<f64> = counts.iter().map(|&count| count as f64 + FLOOR).collect();
     let sum = pairwise_sum(&raised);
     raised.iter().map(|p| p / sum).collect()
 }
@@ -206,7 +200,7 @@ mod tests {
             for (symbol, count, shift) in listed {
                 counts[symbol as usize % alphabet] = count >> shift;
             }
-            let probabilities = probabilities(&counts.iter().map(|&count| count as f64).collect::<Vec<_>>());
+            let probabilities = probabilities(&counts);
             let theirs = DefaultContiguousCategoricalEntropyModel::from_floating_point_probabilities_perfect(&probabilities).unwrap();
             let table = Table::new(&counts).unwrap();
             for (symbol, start, weight) in theirs.symbol_table() {

@@ -1,18 +1,12 @@
 //! Fields of a blob, one after the other.
 
 use super::damaged;
+use super::width::Width;
 use crate::error::Result;
 
 /// What is left of a blob.
 #[derive(Clone, Copy)]
 pub struct Cursor<'a>(pub &'a [u8]);
-
-/// How wide a field is.
-#[derive(Clone, Copy)]
-pub enum Width {
-    U8,
-    U16,
-}
 
 impl<'a> Cursor<'a> {
     pub fn take(&mut self, n_bytes: usize) -> Result<&'a [u8]> {

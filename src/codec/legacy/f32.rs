@@ -2,9 +2,10 @@
 
 use super::ans::Ans;
 use super::buckets::{self, BF16};
-use super::cursor::{Cursor, Width, chunks, chunks_mut};
+use super::cursor::{Cursor, chunks, chunks_mut};
 use super::lanes::{self, Coder, Job};
 use super::range::Range;
+use super::width::Width;
 use super::{bytes, check_count, damaged};
 use crate::buffer::Buffer;
 use crate::error::Result;

@@ -113,6 +113,7 @@ fn step<C: Coder, const N: usize>(mut lanes: [&mut Job<'_, C>; N], n: usize) {
 #[cfg(test)]
 mod tests {
     use super::super::ans::Ans;
+    use super::super::category::probabilities;
     use super::super::range::Range;
     use super::*;
     use constriction::stream::Encode;
@@ -132,9 +133,7 @@ mod tests {
     }
 
     fn model(counts: &[u32]) -> Model {
-        let sum: f64 = counts.iter().map(|&count| count as f64 + 0.01).sum();
-        let probabilities: Vec<f64> = counts.iter().map(|&count| (count as f64 + 0.01) / sum).collect();
-        Model::from_floating_point_probabilities_perfect(&probabilities).unwrap()
+        Model::from_floating_point_probabilities_perfect(&probabilities(counts)).unwrap()
     }
 
     fn check<C: Coder>(messages: &[Vec<u16>], alphabet: usize, encode: impl Fn(&[u16], &Model) -> Vec<u32>) {

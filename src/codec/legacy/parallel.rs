@@ -1,9 +1,10 @@
 //! Elements dealt out to many streams, each with codewords of its own and all with the same tables.
 
 use super::buckets::{BF16, MANTISSA_BITS, SYMBOL_BITS, Sizes};
-use super::cursor::{Cursor, Width, chunks_mut};
+use super::cursor::{Cursor, chunks_mut};
 use super::lanes::{self, Job};
 use super::short_rans::{ShortRans, Table};
+use super::width::Width;
 use super::{check_count, damaged};
 use crate::buffer::Buffer;
 use crate::error::Result;

@@ -2,9 +2,10 @@
 
 use super::buckets::{BF16, MANTISSA_BITS, SYMBOL_BITS, Sizes};
 use super::check_count;
-use super::cursor::{Cursor, Width, chunks_mut};
+use super::cursor::{Cursor, chunks_mut};
 use super::lanes::{self, Job};
 use super::short_rans::{ShortRans, State, Table, words};
+use super::width::Width;
 use crate::error::Result;
 use crate::pool::Threads;
 

@@ -1,9 +1,10 @@
 //! A mask of large words; large and small ones apart.
 
 use super::buckets::{self, BF16};
-use super::cursor::{Cursor, Width, chunks, chunks_mut};
+use super::cursor::{Cursor, chunks, chunks_mut};
 use super::lanes::{self, Coder, Job};
 use super::range::Range;
+use super::width::Width;
 use super::{check_count, damaged};
 use crate::buffer::Buffer;
 use crate::error::Result;

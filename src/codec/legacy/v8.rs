@@ -2,9 +2,10 @@
 
 use super::buckets::{BF16, Sizes};
 use super::category::Table;
-use super::cursor::{Cursor, Width, chunks, chunks_mut, scattered};
+use super::cursor::{Cursor, chunks, chunks_mut, scattered};
 use super::lanes::{self, Job};
 use super::range::{Range, State};
+use super::width::Width;
 use super::{buckets, damaged};
 use crate::error::Result;
 use crate::pool::Threads;

@@ -1,10 +1,11 @@
 //! Levels of four bits and a scale for each group of elements.
 
 use crate::buffer::Buffer;
-use crate::codec::legacy::cursor::{Cursor, Width, chunks_mut};
+use crate::codec::legacy::cursor::{Cursor, chunks_mut};
 use crate::codec::legacy::fp2::{narrowed, widened};
 use crate::codec::legacy::lanes::{self, Job};
 use crate::codec::legacy::short_rans::{ShortRans, Table};
+use crate::codec::legacy::width::Width;
 use crate::codec::legacy::{bytes, check_count, damaged};
 use crate::error::Result;
 use crate::pool::Threads;

@@ -1,7 +1,8 @@
 //! Floats: sign and exponent as one symbol, the mantissa as another or as bytes; FP8 whole.
 
-use super::codeword::{Table, Width};
+use super::codeword::Table;
 use super::{Coded, Form, compressed, put_sized};
+use crate::codec::legacy::width::Width;
 use crate::dtype::Dtype;
 use rayon::prelude::*;
 
