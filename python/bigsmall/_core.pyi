@@ -110,8 +110,8 @@ class Reader:
     def source_bytes(self) -> int: ...
     def keys(self) -> list[str]: ...
     def entries(self) -> list[dict[str, Any]]:
-        """In file order, a dict each: name, dtype, shape (list), md5, codec, is_packed, raw_bytes, compressed_bytes (its share of the
-        pack when packed), tied_to (name or None)."""
+        """In file order, a dict each: name, dtype, shape (list), md5, codec, order (of stored words, None if as in the source), is_packed,
+        raw_bytes, compressed_bytes (its share of the pack when packed), tied_to (name or None)."""
     def tensor(self, name: str) -> Tensor: ...
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows [start, stop) of the first dimension; decodes only the blocks that cover them."""

@@ -14,9 +14,9 @@ N_EXTREMES = 5
 def stat(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """A dict for every tensor of a `.bs` file or compressed directory, in file order.
 
-    Each has `name`, `dtype`, `shape` (a list), `codec`, `raw_bytes`, `compressed_bytes` (its share where several tensors are packed
-    together: `is_packed`), `ratio_pct` (None for an empty tensor), `tied_to` (the tensor that holds the same bytes, or None), `md5` of the
-    original bytes, and `path` of its file.
+    Each has `name`, `dtype`, `shape` (a list), `codec`, `order` (in which its words are stored, None if as in the source), `raw_bytes`,
+    `compressed_bytes` (its share where several tensors are packed together: `is_packed`), `ratio_pct` (None for an empty tensor),
+    `tied_to` (the tensor that holds the same bytes, or None), `md5` of the original bytes, and `path` of its file.
 
     Raises FormatError, VersionError or OSError as `decompress` does.
     """

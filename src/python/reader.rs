@@ -113,6 +113,7 @@ impl Reader {
             };
             let pack = header.pack_of(tensor);
             dict.set_item("codec", pack.map_or(header.codec_name(tensor), |pack| pack.blob.codec.name()))?;
+            dict.set_item("order", entry.order.name())?;
             dict.set_item("is_packed", pack.is_some())?;
             dict.set_item("raw_bytes", entry.raw_bytes)?;
             dict.set_item("compressed_bytes", header.compressed_bytes(tensor))?;

@@ -15,7 +15,7 @@ QUANTITIES = re.compile(r" *~?\d[\d,.]*( ?m?s\b| MB/s| GB/s| tok/s| (?:MiB|GiB|G
 JSON_QUANTITIES = re.compile(r'("\w*(?:_s|rss\w*)": )[-+\d.e]+')
 TEMPORARY = re.compile(r"/bigsmall-\w{8}\b")
 LOOSE_BLOCK = re.compile(r"^```console (measured|machine)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-NUMBER = re.compile(r" *\d[\d,.]*")
+NUMBER = re.compile(r" *\d[\d,.]*(e[-+]\d+)?")
 AFTER_COLON = re.compile(r"(?<=:) .*")
 
 

@@ -53,6 +53,8 @@ class Console:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self._home),
             "TMPDIR": str(self._home / "tmp"),
+            # What a machine plans depends on its GPUs.
+            "CUDA_VISIBLE_DEVICES": "",
             "PYTHONUSERBASE": site.getuserbase(),
         }
         return subprocess.run(command, cwd=self._directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..stream.memory import peak_resident_set
 from ..summary import ratio_pct, stat
 from . import kinds
 from .arguments import add_json, add_mode, add_progress, add_source, add_threads
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> Exit:
         "compressed_bytes": compressed_bytes,
         "ratio_pct": ratio_pct(compressed_bytes, source_bytes),
         **{step: {"elapsed_s": elapsed, "bytes_per_s": source_bytes / elapsed} for step, elapsed in seconds.items()},
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": peak_resident_set(),
         "ok": checked["ok"],
         "kinds": kinds.totals(rows),
     }
@@ -78,20 +79,3 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"  verify:     {speed('verify')}  {'OK' if facts['ok'] else 'FAIL'}",
         f"  peak RSS:   {'unknown' if peak is None else mebibytes(peak)}",
     ]
-
-
-def peak_rss_bytes() -> int | None:
-    """The most memory this process has had resident, mapped files included; None where the system does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        status = ""
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ModuleNotFoundError:
-        return None
-    # Bytes on macOS, which is where there is no /proc.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

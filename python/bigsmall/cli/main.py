@@ -8,8 +8,9 @@ import threading
 from collections.abc import Sequence
 
 from .. import __version__
-from . import benchmark, completion, compress, decompress, demo, info, scan, serve_stream, stat, verify
+from . import benchmark, completion, compress, decompress, demo, info, plan, profile, run, scan, serve_stream, stat, verify
 from .outcome import EXPECTED, Exit, exit_of, line_of
+from .printer import note
 
 COMMANDS = {
     "compress": compress,
@@ -21,6 +22,9 @@ COMMANDS = {
     "benchmark": benchmark,
     "demo": demo,
     "serve-stream": serve_stream,
+    "profile": profile,
+    "plan": plan,
+    "run": run,
     "completion": completion,
 }
 
@@ -59,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
     except KeyboardInterrupt:
-        error_line("interrupted")
+        note("interrupted")
         return Exit.INTERRUPTED
     except EXPECTED as error:
-        error_line(f"error: {line_of(error)}")
+        note(f"error: {line_of(error)}")
         return exit_of(error)
 
 
@@ -75,9 +79,3 @@ def clean_up_when_told_to_end() -> None:
         # Nobody is overruled who ignores them, as nohup does, or handles them.
         if signal.getsignal(signal.Signals[name]) is signal.SIG_DFL:
             signal.signal(signal.Signals[name], signal.default_int_handler)
-
-
-def error_line(text: str) -> None:
-    # Given None as its file, print would write to stdout.
-    if sys.stderr is not None:
-        print(f"bigsmall: {text}", file=sys.stderr)

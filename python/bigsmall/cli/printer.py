@@ -27,6 +27,13 @@ def emit_text(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
         raise
 
 
+def note(text: str) -> None:
+    """Print a line to stderr."""
+    # Given None as its file, print would write to stdout.
+    if sys.stderr is not None:
+        print(f"bigsmall: {printable(text)}", file=sys.stderr)
+
+
 def printable(line: str) -> str:
     """The line with everything escaped that a terminal might obey: names of files and tensors come from strangers."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)

@@ -30,7 +30,15 @@ def resident_set() -> int | None:
 
 def peak_resident_set() -> int | None:
     """The most that it was since `forget_peak`, or since it began; None where the system does not tell."""
-    return _status("VmHWM")
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
+    # Bytes on macOS, which is where there is no /proc.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def forget_peak() -> bool:

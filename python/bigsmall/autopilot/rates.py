@@ -1,0 +1,141 @@
+"""How fast tensors are decoded: which kinds differ, and how fast each is on this machine."""
+
+import json
+import statistics
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from .. import _core
+
+Kind = Literal["BF16", "F16", "F32", "F8", "storage", "stored"]
+"""Tensors of one kind are decoded at one rate: floats of that width, those that `storage` mode made small, and bytes as they are."""
+
+N_RUNS = 3
+KERNEL_WORDS = 1 << 20
+STORAGE_BYTES, STORAGE_WORD_BYTES = 1 << 20, 2
+"""Enough of a sample for the mode that is slow to decode, and the width of its words."""
+
+
+class Sample(NamedTuple):
+    """Trained weights that were cast to a type; `mode` is what they are compressed with."""
+
+    dtype: str
+    word_bytes: int
+    mode: str = "balanced"
+
+
+SAMPLES: dict[Kind, Sample] = {
+    "BF16": Sample("BF16", 2),
+    "F16": Sample("F16", 2),
+    "F32": Sample("F32", 4),
+    "F8": Sample("F8_E5M2", 1),
+    "storage": Sample("BF16", 2, "storage"),
+    "stored": Sample("U8", 1),
+}
+
+
+def kind_of(codec: str, dtype: str) -> Kind:
+    """The kind of a tensor with that codec and dtype."""
+    if codec in ("stored", "zstd", "constant", "empty"):
+        return "stored"
+    if codec == "context":
+        return "storage"
+    if dtype in ("BF16", "F16"):
+        return "BF16" if dtype == "BF16" else "F16"
+    if dtype in ("I16", "U16"):
+        return "F16"
+    return "F8" if dtype.startswith(("F8", "F6", "F4")) or dtype in ("U8", "I8", "BOOL") else "F32"
+
+
+def kernel_rates() -> dict[str, float]:
+    """Raw bytes per second that one thread decodes in memory, by kind."""
+    rates: dict[str, float] = {}
+    for kind, sample in SAMPLES.items():
+        if kind == "stored":
+            continue
+        words = _cast(kind)[: (STORAGE_BYTES if kind == "storage" else KERNEL_WORDS * sample.word_bytes)]
+        facts = _core.codec_speed(words, sample.dtype, 1024, mode=sample.mode, repeat=1 if kind == "storage" else N_RUNS)
+        rates[kind] = facts["decode_bytes_per_s"]
+    return rates
+
+
+def load_rates(directory: Path, sample_bytes: int) -> dict[str, float]:
+    """Raw bytes per second that all threads load from the page cache into new memory, by kind; the median of some runs."""
+    rates: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix=".bigsmall-probe-", dir=directory) as scratch:
+        for kind, sample in SAMPLES.items():
+            n_bytes = min(sample_bytes, STORAGE_BYTES) if kind == "storage" else sample_bytes
+            path = Path(scratch, "sample.bs")
+            path.write_bytes(_core.compress_bytes(_checkpoint(kind, sample, n_bytes), mode=sample.mode))
+            rates[kind] = n_bytes / statistics.median(_load_s(path) for _ in range(1 if kind == "storage" else N_RUNS))
+    return rates
+
+
+def _load_s(path: Path) -> float:
+    reader = _core.Reader(path)
+    started = time.perf_counter()
+    tensors = reader.tensors()
+    elapsed_s = time.perf_counter() - started
+    del tensors
+    return elapsed_s
+
+
+def _checkpoint(kind: Kind, sample: Sample, n_bytes: int) -> bytes:
+    """A safetensors file of that many bytes of tensors, no two of which are alike."""
+    words = _cast(kind)
+    header: dict[str, object] = {}
+    parts = []
+    for at, (start, stop) in enumerate(_ranges(n_bytes, len(words) // sample.word_bytes * sample.word_bytes)):
+        # Turned by some words, so that none is stored as a reference to another.
+        turn = (at * 1009 * sample.word_bytes) % len(words)
+        turned = words[turn:] + words[:turn]
+        header[f"layers.{at}"] = {
+            "dtype": sample.dtype,
+            "shape": [(stop - start) // sample.word_bytes],
+            "data_offsets": [start, stop],
+        }
+        parts.append(turned[: stop - start])
+    text = json.dumps(header).encode()
+    return b"".join([struct.pack("<Q", len(text)), text, *parts])
+
+
+def _ranges(n_bytes: int, part_bytes: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, n_bytes, part_bytes):
+        yield start, min(start + part_bytes, n_bytes)
+
+
+def _cast(kind: Kind) -> bytes:
+    """The words of the model in the package, in the type of that kind. Only the speed of decoding them matters."""
+    bf16 = _trained_words()
+    n_words = len(bf16) // 2
+    if kind in ("BF16", "storage"):
+        return bf16
+    if kind == "stored":
+        # Low bytes of weights repeat in no way that can be coded.
+        return _noise(len(bf16))
+    wide = bytearray(4 * n_words)
+    wide[2::4], wide[3::4] = bf16[::2], bf16[1::2]
+    if kind == "F32":
+        noise = _noise(2 * n_words)
+        wide[0::4], wide[1::4] = noise[::2], noise[1::2]
+        return bytes(wide)
+    halves = struct.pack(f"<{n_words}e", *struct.unpack(f"<{n_words}f", wide))
+    # The upper byte of an F16 is an F8_E5M2.
+    return halves if kind == "F16" else halves[1::2]
+
+
+def _trained_words() -> bytes:
+    data = (resources.files(__package__.rpartition(".")[0]) / "data" / "demo.safetensors").read_bytes()
+    (header_bytes,) = struct.unpack_from("<Q", data)
+    return data[8 + header_bytes :]
+
+
+def _noise(n_bytes: int) -> bytes:
+    import random
+
+    return random.Random(0).randbytes(n_bytes)
