@@ -8,7 +8,23 @@ import threading
 from collections.abc import Sequence
 
 from .. import __version__
-from . import benchmark, completion, compress, decompress, demo, info, plan, profile, run, scan, serve_stream, stat, verify
+from . import (
+    benchmark,
+    completion,
+    compress,
+    decompress,
+    demo,
+    info,
+    pipeline,
+    plan,
+    profile,
+    run,
+    scan,
+    serve_stream,
+    stat,
+    status,
+    verify,
+)
 from .outcome import EXPECTED, Exit, exit_of, line_of
 from .printer import note
 
@@ -25,6 +41,8 @@ COMMANDS = {
     "profile": profile,
     "plan": plan,
     "run": run,
+    "status": status,
+    "pipeline": pipeline,
     "completion": completion,
 }
 
