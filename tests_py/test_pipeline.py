@@ -36,7 +36,7 @@ def test_from_hub_to_hub(capsys: pytest.CaptureFixture[str], hub: Hub, model: Pa
     out, err = pipeline(capsys, "run", source, packed, "--repo-id", "me/new-bigsmall", "--token", "hf_x", "--json")
     facts = json.loads(out)
     assert list(facts["done"]) == ["download", "compress", "upload"]
-    assert "[pipeline] compress: done" in err
+    assert "bigsmall: compress: done" in err
     assert hub.repos["me/new-bigsmall"] == files_of(packed)
     assert bigsmall.verify(packed)["ok"]
     hub.requests.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..hub.pipeline import STAGES, Checkpoint, OtherCheckpointError, run_pipeline
 from .arguments import add_json, add_mode, add_progress, add_threads
 from .outcome import CommandError, Exit
-from .printer import emit, n_bytes, note, printable
+from .printer import emit, n_bytes, note
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,6 @@ def run(args: argparse.Namespace) -> Exit:
 
 
 def _run(args: argparse.Namespace) -> Exit:
-    def say(line: str) -> None:
-        note(f"[pipeline] {printable(line)}")
-
     try:
         facts = run_pipeline(
             args.source,
@@ -56,7 +53,7 @@ def _run(args: argparse.Namespace) -> Exit:
             revision=args.revision,
             threads=args.threads,
             progress=args.progress,
-            say=say,
+            say=note,
         )
     except OtherCheckpointError as error:
         raise CommandError(f"{error.args[0]} (--force begins anew)", Exit.USAGE) from error
