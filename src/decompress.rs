@@ -68,7 +68,7 @@ pub(crate) fn decompress_file(source: &Path, target: &Path, options: &Options, p
 }
 
 /// Writes header and tensors to their places, and checks each tensor's digest.
-fn restore<S: ReadAt>(reader: &Reader<S>, ticker: &Ticker, write: &(impl Fn(&[u8], u64) -> Result<()> + Sync)) -> Result<()> {
+pub(crate) fn restore<S: ReadAt>(reader: &Reader<S>, ticker: &Ticker, write: &(impl Fn(&[u8], u64) -> Result<()> + Sync)) -> Result<()> {
     reader.check_gaps()?;
     let header = reader.header();
     let mut start = (header.source_header.len() as u64).to_le_bytes().to_vec();

@@ -9,10 +9,12 @@ use crate::compress::{Model, Summary, compress_file, compress_model};
 use crate::container::INDEX;
 use crate::decompress::decompress_file;
 use crate::error::{Error, Kind, Place, Result};
+use crate::migrate::{self, Migration, Original, migrate_file};
 use crate::options::{Format, Mode, Options, Progress};
+use crate::pool::scaled;
 use crate::safetensors::{Checkpoint, build_header};
 use crate::scan::{Estimate, scan_model};
-use crate::source::Map as FileMap;
+use crate::source::{FileSource, Map as FileMap};
 use crate::verify::{Problem, Verification, verify_file};
 use index::{Index, Shard, SourceIndex};
 use published::PublishedIndex;
@@ -86,19 +88,13 @@ pub fn decompress(source: &Path, target: &Path, options: &Options, progress: Pro
     }
     let index = Index::read(source)?;
     let shards = packed_shards(source, index.as_ref())?;
-    let source_of = |shard: &Path| {
-        let known = index
-            .as_ref()
-            .and_then(|index| index.shards.iter().find(|one| source.join(&one.file) == *shard));
-        known.map_or_else(|| format!("{}.{SOURCE_END}", stem(shard)), |one| one.source.clone())
-    };
     let model = ModelDirectory {
         path: source,
         shards: &shards,
         source_index: index.as_ref().and_then(|index| index.source_index.as_ref()),
     };
     into_directory(&model, target, options, progress, |shard, staged, progress| {
-        decompress_file(shard, &staged.join(source_of(shard)), options, progress)
+        decompress_file(shard, &staged.join(source_of(index.as_ref(), shard)), options, progress)
     })
     .and_then(|staged| {
         if let Some(SourceIndex { file, text }) = model.source_index {
@@ -174,6 +170,64 @@ pub fn scan(source: &Path, mode: Mode, threads: usize, progress: Progress<'_>) -
         before += model.raw_bytes();
     }
     Ok((estimates, opened.iter().map(Checkpoint::file_bytes).sum(), files.len()))
+}
+
+/// Rewrites what the published package wrote in today's format, in its place: a file, or a directory with all that it holds.
+///
+/// # Errors
+/// `Format`, `Version`, `Corrupt`; `Base` for deltas; `Option` for files of two fidelities; `Io`, also if a backup is there already and `options` do not allow to
+/// replace it; `Interrupted`. The original is as it was then.
+pub fn migrate(path: &Path, options: &Options, original: Original, progress: Progress<'_>) -> Result<Migration> {
+    if !metadata(path)?.is_dir() {
+        return migrate_file(path, options, original, progress);
+    }
+    let index = Index::read(path)?;
+    let shards = packed_shards(path, index.as_ref())?;
+    let readers = (shards.iter())
+        .map(|shard| crate::Reader::open(FileSource::open(shard)?))
+        .collect::<Result<Vec<_>>>()?;
+    let is_published = (readers.iter().zip(&shards))
+        .map(|(reader, shard)| migrate::is_published(reader).at_path(shard))
+        .collect::<Result<Vec<bool>>>()?;
+    if !is_published.contains(&true) {
+        return Ok(Migration::current(&readers));
+    }
+    let backup = migrate::backup_of(path, original, options.force)?;
+    let model = ModelDirectory {
+        path,
+        shards: &shards,
+        source_index: None,
+    };
+    let replacing = Options { force: true, ..*options };
+    let mut migration = Migration::default();
+    let (mut records, mut weight_map) = (Vec::new(), BTreeMap::new());
+    let mut readers = readers.iter();
+    let staged = into_directory(&model, path, &replacing, progress, |shard, staged, progress| {
+        let reader = readers.next().expect("there is one for each shard");
+        let file = file_name(shard);
+        migration.add(migrate::rewrite(reader, &staged.join(&file), options, progress).at_path(shard)?);
+        weight_map.extend(reader.header().entries.iter().map(|entry| (entry.name.clone(), file.clone())));
+        records.push(Shard {
+            source: source_of(index.as_ref(), shard),
+            file,
+            bytes: reader.header().source_bytes(),
+        });
+        Ok(Summary::default())
+    })?;
+    if original == Original::Untouched {
+        return Ok(migration);
+    }
+    let source_index = index.and_then(|index| index.source_index);
+    staged.write(INDEX, &Index::new(records, weight_map, source_index).to_json())?;
+    staged.finish_keeping(backup.as_deref())?;
+    Ok(Migration { backup, ..migration })
+}
+
+/// The name of the checkpoint file that a shard was made of.
+fn source_of(index: Option<&Index>, shard: &Path) -> String {
+    let file = file_name(shard);
+    let known = index.and_then(|index| index.shards.iter().find(|one| one.file == file));
+    known.map_or_else(|| format!("{}.{SOURCE_END}", stem(shard)), |one| one.source.clone())
 }
 
 /// The compressed files of a path: itself, or the shards of a directory.
@@ -306,12 +360,4 @@ fn file_name(path: &Path) -> String {
 
 fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-fn scaled(done: u64, of: u64, bytes: u64) -> u64 {
-    if of == 0 {
-        0
-    } else {
-        (done as u128 * bytes as u128 / of as u128) as u64
-    }
 }

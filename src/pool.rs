@@ -117,6 +117,15 @@ fn shared() -> Result<Arc<ThreadPool>> {
     Ok(pool)
 }
 
+/// The part of `bytes` that is done if `done` of `of` is.
+pub fn scaled(done: u64, of: u64, bytes: u64) -> u64 {
+    if of == 0 {
+        0
+    } else {
+        (done as u128 * bytes as u128 / of as u128) as u64
+    }
+}
+
 /// Locks. A panic of another holder is passed on where its thread is joined, and leaves nothing half-done behind these locks.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

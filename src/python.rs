@@ -18,7 +18,8 @@ mod core {
     use super::error::{BigSmallError, CorruptError, FormatError, PatchBaseError, SourceError, VersionError};
     #[pymodule_export]
     use super::functions::{
-        codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, published_kv_entry, scan, verify,
+        codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, migrate, packed_files, published_kv_entry, scan,
+        verify,
     };
     #[pymodule_export]
     use super::reader::Reader;

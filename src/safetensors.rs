@@ -279,6 +279,16 @@ pub fn build_header<'a>(metadata: Option<&Map<String, Value>>, tensors: impl Ite
     header
 }
 
+/// Whether tensors that follow each other all lie at multiples of the size of their elements.
+pub fn is_aligned<'a>(mut tensors: impl Iterator<Item = Described<'a>>) -> bool {
+    let mut at = 0;
+    tensors.all(|tensor| {
+        let start = at;
+        at += tensor.raw_bytes;
+        start % (tensor.dtype.bits() as u64).div_ceil(8) == 0
+    })
+}
+
 /// Checks that a header describes these tensors, which follow each other in this order.
 pub fn check_header<'a>(header: &[u8], tensors: impl Iterator<Item = Described<'a>>) -> Result<()> {
     let wrong = || Error::format("the stored source header does not describe these tensors");

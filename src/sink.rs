@@ -1,12 +1,12 @@
 //! Bytes out: files that appear whole or not at all.
 
 use crate::error::{Error, Result};
-use crate::source::read_exact_at;
+use crate::source::{Map, read_exact_at};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 /// How names of what is in the making begin.
 pub(crate) const HIDDEN: &str = ".bigsmall-";
@@ -103,6 +103,55 @@ impl Sink {
         };
         persisted.map_err(|error| Error::io(error.error, &path))?;
         Ok(())
+    }
+}
+
+/// A new directory beside `path`, removed when dropped.
+pub(crate) fn hidden_directory(path: &Path) -> Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(HIDDEN);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    // By its kind alone: the crate's own words tell of a name that nobody knows.
+    builder
+        .tempdir_in(parent(path))
+        .map_err(|error| Error::io(error.kind().into(), path))
+}
+
+/// A file without a name, beside another, that is written and then mapped. It is gone with its process.
+pub struct Scratch {
+    file: File,
+    /// What it is for, which errors name.
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// An empty file.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn beside(path: &Path) -> Result<Self> {
+        let file = tempfile::tempfile_in(parent(path)).map_err(|error| Error::io(error.kind().into(), path))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Writes at an offset.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        write_all_at(&self.file, bytes, offset).map_err(|error| Error::io(error, &self.path))
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn map(self) -> Result<Map> {
+        Map::of(&self.file, &self.path)
     }
 }
 

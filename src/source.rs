@@ -105,13 +105,21 @@ impl Map {
     /// # Errors
     /// `Io`.
     pub fn open(path: &Path) -> Result<Self> {
-        let (file, n_bytes) = open(path)?;
-        if n_bytes == 0 {
+        Self::of(&open(path)?.0, path)
+    }
+
+    /// Maps an open file, which is at `path` as far as messages are concerned.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn of(file: &File, path: &Path) -> Result<Self> {
+        let at = |error| Error::io(error, path);
+        if file.metadata().map_err(at)?.len() == 0 {
             return Ok(Self(None));
         }
         // SAFETY: the map is read only. Whoever changes the file meanwhile changes what is compressed, as with any reader, and whoever truncates
         // it ends this process with a signal; checkpoints are not written in place, and the map saves a copy of all their bytes.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|error| Error::io(error, path))?;
+        let map = unsafe { memmap2::Mmap::map(file) }.map_err(at)?;
         #[cfg(unix)]
         let _ = map.advise(memmap2::Advice::Sequential);
         Ok(Self(Some(map)))

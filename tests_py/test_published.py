@@ -83,6 +83,60 @@ def test_directories(published: Published, tmp_path: Path) -> None:
     assert written == {*kept, "model-00001-of-00002.bs", "model-00002-of-00002.bs"}
 
 
+def test_files_of_the_package(published: Published, tmp_path: Path) -> None:
+    """The other direction: what the package makes of the same tensors opens here."""
+    tensors = {name: raw for name, raw in of_every_kind().items() if raw.shape}
+    source = write_safetensors(tmp_path / "model.safetensors", tensors)
+    published("compress", source=source, target=tmp_path / "model.bs")
+    assert bigsmall.Reader(tmp_path / "model.bs").version in (1, 2)
+    assert read(tmp_path / "model.bs") == tensors
+    assert bigsmall.verify(tmp_path / "model.bs")["ok"]
+
+
+def test_directories_of_the_package(published: Published, tmp_path: Path) -> None:
+    """Later releases leave out tensors that are equal, and name them in the index alone."""
+    tensors = write_model_dir(tmp_path / "model")
+    published("compress_directory", source=tmp_path / "model", target=tmp_path / "packed")
+    assert bigsmall.verify(tmp_path / "packed")["ok"]
+    shards = sorted((tmp_path / "packed").glob("*.bs"))
+    assert {name: raw for shard in shards for name, raw in read(shard).items()} == tensors
+    bigsmall.migrate(tmp_path / "packed")
+    bigsmall.decompress(tmp_path / "packed", tmp_path / "back")
+    assert {name: raw for shard in shards for name, raw in read(shard).items()} == tensors
+    assert {path.name for path in (tmp_path / "back").glob("model*")} == {path.name for path in (tmp_path / "model").glob("model*")}
+
+
+def read(path: Path) -> dict[str, Raw]:
+    reader = bigsmall.Reader(path)
+    entries = {entry["name"]: entry for entry in reader.entries()}
+    return {name: Raw(entry["dtype"], tuple(entry["shape"]), bytes(reader.tensor(name))) for name, entry in entries.items()}
+
+
+def test_files_come_back_here_byte_for_byte(tmp_path: Path) -> None:
+    """The order of the source included, also where tensors lie at no multiples of their elements' sizes, and headers like no writer's."""
+    tensors = of_every_kind()
+    source = write_safetensors(tmp_path / "model.safetensors", tensors, {"z": "1", "a": "ü"})
+    data = source.read_bytes()
+    n_bytes = int.from_bytes(data[:8], "little")
+    padded = tmp_path / "padded.safetensors"
+    padded.write_bytes((n_bytes + 64).to_bytes(8, "little") + data[8 : 8 + n_bytes] + b" " * 64 + data[8 + n_bytes :])
+    aligned = write_safetensors(tmp_path / "aligned.safetensors", {name: raw for name, raw in tensors.items() if "BF16" in name})
+    for path in (source, padded, aligned):
+        bigsmall.compress(path, format="v1")
+        assert bigsmall.Reader(path.with_suffix(".bs")).version == 1
+        bigsmall.decompress(path.with_suffix(".bs"), tmp_path / "back", force=True)
+        assert (tmp_path / "back").read_bytes() == path.read_bytes()
+        data = path.with_suffix(".bs").read_bytes()
+        assert (b"source_header" in data[: int.from_bytes(data[6:10], "little")]) == (path != aligned)
+
+
+def test_directories_come_back_here_byte_for_byte(tmp_path: Path) -> None:
+    write_model_dir(tmp_path / "model")
+    bigsmall.compress(tmp_path / "model", tmp_path / "packed", format="v1")
+    bigsmall.decompress(tmp_path / "packed", tmp_path / "back")
+    assert files_of(tmp_path / "back") == files_of(tmp_path / "model")
+
+
 def test_large_files(published: Published, tmp_path: Path) -> None:
     """Beyond 64 MiB the header is written into room that was left for it."""
     tensors = {str(i): Raw("I32", (1024, 1024), bytes([i, 0, 0, 0]) * 1024 * 1024) for i in range(17)}

@@ -21,7 +21,7 @@ from .errors import (
     SourceError,
     VersionError,
 )
-from .files import compress, decompress, load, scan, verify
+from .files import compress, decompress, load, migrate, scan, verify
 from .hooks import install_hook, uninstall_hook
 from .hub import compress_for_hub, compress_from_hub, stream_from_hub, upload_to_hub, upload_to_hub_lfs
 from .pretrained import from_pretrained, load_model
@@ -54,6 +54,7 @@ __all__ = [
     "install_hook",
     "load",
     "load_model",
+    "migrate",
     "safe_open",
     "scan",
     "stat",

@@ -24,6 +24,7 @@ __all__ = [
     "decompress_bytes",
     "isa",
     "isas",
+    "migrate",
     "packed_files",
     "published_kv_entry",
     "scan",
@@ -151,6 +152,19 @@ def decompress(src: _StrPath, dst: _StrPath, *, force: bool = False, threads: in
 def verify(src: _StrPath, *, fast: bool = False, threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
     """File or directory. {"ok", "n_tensors", "n_checked", "raw_bytes", "problems": [{"path", "tensor", "block", "message"}]}. `fast`
     checks structure, header and block directories without decoding."""
+
+def migrate(
+    src: _StrPath,
+    *,
+    mode: str = "balanced",
+    dry_run: bool = False,
+    backup: bool = True,
+    force: bool = False,
+    threads: int = 0,
+    progress: _Progress | None = None,
+) -> dict[str, Any]:
+    """File or directory of the published package, rewritten in place. {"was_current", "n_tensors", "bytes_before", "bytes_after",
+    "backup" (path or None), "recoded": [{"before", "after" (codecs), "n_tensors"}]}."""
 
 def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
     """safetensors file or directory, before compression. {"source_bytes", "estimated_bytes", "n_shards", "n_tensors", "tensors":

@@ -190,6 +190,43 @@ def verify(src: StrPath, *, fast: bool = False, threads: int = 0, progress: Prog
         return _core.verify(src, fast=fast, threads=threads, progress=report)
 
 
+def migrate(
+    src: StrPath,
+    *,
+    mode: Mode = "balanced",
+    dry_run: bool = False,
+    backup: bool = True,
+    force: bool = False,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> Facts:
+    """Rewrite a file or directory of the published package in today's format, in its place.
+
+    Every tensor's md5 is checked when it is decoded, and once more when the new file is read back, before the original is touched. Beside the
+    original there must be room for the checkpoint itself and for the new files while that lasts.
+
+    Args:
+        src: the file or directory.
+        mode: as for `compress`.
+        dry_run: do all of that, and leave the original as it is.
+        backup: keep the original beside the new file, with `.bak` behind its name.
+        force: replace an earlier backup, which is otherwise a FileExistsError.
+        threads: 0 means one per core.
+        progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
+
+    Returns:
+        `was_current`, which says that there was nothing to do; `n_tensors`; `bytes_before` and `bytes_after` of the files; the path of the
+        `backup`, or None; and `recoded`, codecs `before` and `after` with `n_tensors`.
+
+    Raises:
+        PatchBaseError: a delta, which only its base completes.
+        OptionError: a file of two fidelities, of which one would be lost.
+        FormatError, VersionError, CorruptError, OSError: as `decompress`.
+    """
+    with reporting(progress, "migrate") as report:
+        return _core.migrate(src, mode=mode, dry_run=dry_run, backup=backup, force=force, threads=threads, progress=report)
+
+
 def scan(src: StrPath, *, mode: Mode = "balanced", threads: int = 0, progress: ProgressOption = None) -> Facts:
     """Look at a safetensors file or directory before it is compressed.
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::limits::MAX_HEADER_BYTES;
 use crate::options::Mode;
 use crate::pool::Ticker;
-use crate::safetensors::{SourceTensor, build_header};
+use crate::safetensors::{SourceTensor, build_header, is_aligned};
 use crate::survey::masters;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -94,7 +94,8 @@ impl Record {
 
     /// The record without what only encoding can tell.
     fn begun(model: &Model<'_>, mode: Mode) -> Result<Self> {
-        let rebuilt = build_header(model.metadata.as_ref(), model.tensors.iter().map(|(tensor, _)| tensor.described()));
+        let described = || model.tensors.iter().map(|(tensor, _)| tensor.described());
+        let is_told = build_header(model.metadata.as_ref(), described()) == model.header && is_aligned(described());
         let tensors: Vec<TensorRecord> = model
             .tensors
             .iter()
@@ -110,7 +111,7 @@ impl Record {
             safetensors_metadata: model.metadata.clone(),
             codec_stats: BTreeMap::new(),
             // Headers are UTF-8: they were parsed as JSON.
-            source_header: (rebuilt != model.header).then(|| String::from_utf8_lossy(&model.header).into_owned()),
+            source_header: (!is_told).then(|| String::from_utf8_lossy(&model.header).into_owned()),
         })
     }
 
@@ -177,7 +178,7 @@ impl TensorRecord {
 
     fn set(&mut self, storage: Storage<'_>) {
         (self.codec, self.special, self.extra) = match storage {
-            Storage::Blob(Form::Float(codec)) => (codec, None, None),
+            Storage::Blob(Form::Float(codec)) => (codec.name(), None, None),
             Storage::Blob(Form::Zstd { level, n_bytes }) => ("zstd", None, Some(json!({ "level": level, "n_bytes": n_bytes }))),
             Storage::Blob(Form::Lowcard { word_bytes, n_distinct }) => (
                 "special",

@@ -10,7 +10,7 @@ use crate::digest::Md5;
 use crate::dtype::Dtype;
 use crate::error::{Error, Kind, Place, Result};
 use crate::order::Order;
-use crate::safetensors::{METADATA, build_header, check_header};
+use crate::safetensors::{METADATA, build_header, check_header, is_aligned};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
@@ -483,13 +483,7 @@ fn parse_dual(record: DualRecord, data: &Range<u64>) -> Result<Parsed> {
 /// Sorts tensors as safetensors does when it writes a file, wide elements first, unless all lie at multiples of their size anyway: frameworks
 /// do not read others. The order of the source file is not stored.
 fn align(entries: &mut Vec<Entry>) {
-    let mut at = 0;
-    let is_aligned = entries.iter().all(|entry| {
-        let start = at;
-        at += entry.raw_bytes;
-        start % (entry.dtype.bits() as u64).div_ceil(8) == 0
-    });
-    if is_aligned {
+    if is_aligned(entries.iter().map(Entry::described)) {
         return;
     }
     let mut order: Vec<usize> = (0..entries.len()).collect();

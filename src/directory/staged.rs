@@ -2,11 +2,12 @@
 
 use super::index::SourceIndex;
 use super::other_files::OtherFiles;
-use super::{is_weights, metadata, scaled};
+use super::{is_weights, metadata};
 use crate::compress::Summary;
 use crate::error::{Error, Result};
 use crate::options::{Options, Progress};
-use crate::sink::{HIDDEN, Sink, parent};
+use crate::pool::scaled;
+use crate::sink::{Sink, hidden_directory};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,14 @@ impl Staged {
     /// # Errors
     /// `Io`; without `force`, `AlreadyExists` if there is something by now.
     pub fn finish(self) -> Result<Summary> {
+        self.finish_keeping(None)
+    }
+
+    /// The same, and the directory that it replaces gets the name `backup`.
+    ///
+    /// # Errors
+    /// Those of [`Staged::finish`].
+    pub fn finish_keeping(self, backup: Option<&Path>) -> Result<Summary> {
         let Staged {
             directory,
             target,
@@ -46,9 +55,13 @@ impl Staged {
                 }
                 // The old directory keeps its contents until the new one stands in its place.
                 let aside = hidden_directory(&target)?;
-                fs::rename(&target, aside.path().join("old")).map_err(at)?;
+                let old = backup.map_or_else(|| aside.path().join("old"), Path::to_owned);
+                if backup.is_some_and(|backup| backup.symlink_metadata().is_ok()) {
+                    fs::rename(&old, aside.path().join("old")).map_err(at)?;
+                }
+                fs::rename(&target, &old).map_err(at)?;
                 if let Err(error) = fs::rename(&staged, &target) {
-                    let _ = fs::rename(aside.path().join("old"), &target);
+                    let _ = fs::rename(&old, &target);
                     return Err(at(error));
                 }
                 return Ok(());
@@ -128,18 +141,6 @@ pub fn into_directory(
         force: options.force,
         summary,
     })
-}
-
-/// A new directory beside `path`, removed when dropped.
-fn hidden_directory(path: &Path) -> Result<tempfile::TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(HIDDEN);
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    // By its kind alone: the crate's own words tell of a name that nobody knows.
-    builder
-        .tempdir_in(parent(path))
-        .map_err(|error| Error::io(error.kind().into(), path))
 }
 
 /// Refuses to replace a directory that cannot be an earlier output, and with it whatever it holds.

@@ -7,7 +7,7 @@ use super::tensor::Tensor;
 use crate::codec::legacy::kv;
 use crate::compress::compress_bytes_with;
 use crate::decompress::decompress_bytes_with;
-use crate::{Dtype, Error, Isa, Options, Result, Summary};
+use crate::{Dtype, Error, Isa, Options, Original, Result, Summary};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::ffi::OsString;
@@ -69,6 +69,45 @@ pub fn decompress<'py>(
     };
     let summary = PyProgress::new(progress).run(py, |progress| crate::decompress(&src, &dst, &options, progress))?;
     summary_dict(py, &summary)
+}
+
+/// Rewrites files of the published package in today's format.
+#[pyfunction]
+#[pyo3(signature = (src, *, mode="balanced", dry_run=false, backup=true, force=false, threads=0, progress=None))]
+#[allow(clippy::too_many_arguments)]
+pub fn migrate<'py>(
+    py: Python<'py>,
+    src: PathBuf,
+    mode: &str,
+    dry_run: bool,
+    backup: bool,
+    force: bool,
+    threads: usize,
+    progress: Option<Py<PyAny>>,
+) -> PyResult<Bound<'py, PyDict>> {
+    let options = options(py, mode, "current", force, threads)?;
+    let original = match (dry_run, backup) {
+        (true, _) => Original::Untouched,
+        (false, true) => Original::Kept,
+        (false, false) => Original::Replaced,
+    };
+    let done = PyProgress::new(progress).run(py, |progress| crate::migrate(&src, &options, original, progress))?;
+    let recoded = PyList::empty(py);
+    for ((before, after), n_tensors) in &done.recoded {
+        let dict = PyDict::new(py);
+        dict.set_item("before", before)?;
+        dict.set_item("after", after)?;
+        dict.set_item("n_tensors", n_tensors)?;
+        recoded.append(dict)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("was_current", done.was_current)?;
+    dict.set_item("n_tensors", done.n_tensors)?;
+    dict.set_item("bytes_before", done.bytes_before)?;
+    dict.set_item("bytes_after", done.bytes_after)?;
+    dict.set_item("backup", done.backup.as_ref().map(|path| path.as_os_str()))?;
+    dict.set_item("recoded", recoded)?;
+    Ok(dict)
 }
 
 /// Checks a file or directory.

@@ -41,6 +41,12 @@ impl Table {
         Ok(Table { starts, first })
     }
 
+    /// Where a symbol starts, and its weight. None if there is no such symbol.
+    pub fn place(&self, symbol: u16) -> Option<(u32, u32)> {
+        let start = *self.starts.get(symbol as usize)?;
+        Some((start, self.starts.get(symbol as usize + 1)? - start))
+    }
+
     /// The symbol of a quantile below 2^24, where it starts and its weight.
     #[inline(always)]
     pub fn find(&self, quantile: u32) -> (u16, u32, u32) {

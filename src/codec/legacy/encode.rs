@@ -4,6 +4,7 @@ mod codeword;
 mod float;
 mod lowcard;
 
+use super::Codec;
 use crate::codec::zstd;
 use crate::dtype::Dtype;
 
@@ -25,7 +26,7 @@ pub struct Coded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Signs, exponents and mantissas, or whole bytes, in a range coder.
-    Float(&'static str),
+    Float(Codec),
     /// At most 16 distinct words, and indices into them.
     Lowcard {
         /// Bytes of a word.
@@ -113,7 +114,7 @@ mod tests {
             (0..n).map(step).collect()
         };
         let name = |dtype, words: &[u8]| match encode(dtype, words).form {
-            Form::Float(name) => name,
+            Form::Float(codec) => codec.name(),
             Form::Lowcard { .. } => "lowcard",
             Form::Zstd { .. } => "zstd",
         };

@@ -1,16 +1,18 @@
 //! Symbols under one table, as the range coder writes them.
 
 use super::put_sized;
-use crate::codec::legacy::category::probabilities;
+use crate::codec::legacy::category::{PRECISION, Table};
 use crate::codec::legacy::width::Width;
 use constriction::stream::Encode;
-use constriction::stream::model::DefaultContiguousCategoricalEntropyModel;
+use constriction::stream::model::{EncoderModel, EntropyModel};
 use constriction::stream::queue::DefaultRangeEncoder;
+use std::borrow::Borrow;
+use std::num::NonZeroU32;
 
 /// How often each symbol occurs.
-pub struct Table<'a>(pub &'a [u32]);
+pub struct Counts<'a>(pub &'a [u32]);
 
-impl Table<'_> {
+impl Counts<'_> {
     /// Appends the number of symbols that occur, which they are, and how often each of them does.
     pub fn put(&self, out: &mut Vec<u8>, number: Width, symbol: Width) {
         let occurring = || self.0.iter().enumerate().filter(|(_, count)| **count > 0);
@@ -19,16 +21,30 @@ impl Table<'_> {
         occurring().for_each(|(_, count)| out.extend(count.to_le_bytes()));
     }
 
-    /// Appends the coded symbols behind their number of bytes, or nothing but a None if that does not fit its field.
-    pub fn put_codeword(&self, out: &mut Vec<u8>, symbols: impl Iterator<Item = usize>) -> Option<()> {
-        let model = DefaultContiguousCategoricalEntropyModel::from_floating_point_probabilities_perfect(&probabilities(self.0))
-            .expect("there are two symbols at least, and every one has a probability");
+    /// Appends symbols, coded with the table of these counts, behind their number of bytes. None if that does not fit its field.
+    pub fn put_codeword(&self, out: &mut Vec<u8>, symbols: impl Iterator<Item = u16>) -> Option<()> {
+        let table = Table::new(self.0).expect("there are two symbols at least");
         let mut coder = DefaultRangeEncoder::new();
         coder
-            .encode_iid_symbols(symbols, &model)
-            .expect("memory takes all words, and the model has all symbols");
+            .encode_iid_symbols(symbols, &Model(&table))
+            .expect("memory takes all words, and the table has all symbols");
         let words = coder.into_compressed().expect("memory takes all words");
-        let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
-        put_sized(out, &bytes)
+        put_sized(out, &words.into_iter().flat_map(u32::to_le_bytes).collect::<Vec<u8>>())
+    }
+}
+
+/// A table as the coder asks for it.
+#[derive(Clone, Copy)]
+struct Model<'a>(&'a Table);
+
+impl EntropyModel<{ PRECISION as usize }> for Model<'_> {
+    type Symbol = u16;
+    type Probability = u32;
+}
+
+impl EncoderModel<{ PRECISION as usize }> for Model<'_> {
+    fn left_cumulative_and_probability(&self, symbol: impl Borrow<u16>) -> Option<(u32, NonZeroU32)> {
+        let (start, weight) = self.0.place(*symbol.borrow())?;
+        Some((start, NonZeroU32::new(weight)?))
     }
 }

@@ -1,7 +1,8 @@
 //! Floats: sign and exponent as one symbol, the mantissa as another or as bytes; FP8 whole.
 
-use super::codeword::Table;
+use super::codeword::Counts;
 use super::{Coded, Form, compressed, put_sized};
+use crate::codec::legacy::Codec;
 use crate::codec::legacy::width::Width;
 use crate::dtype::Dtype;
 use rayon::prelude::*;
@@ -36,15 +37,15 @@ const F16: Half = Half {
 
 /// Encodes a tensor of floats; None for other dtypes, and where a length does not fit its field. An empty tensor has an empty blob.
 pub fn encode(dtype: Dtype, words: &[u8]) -> Option<Coded> {
-    let (name, blob) = match dtype {
-        Dtype::BF16 => ("bf16_se_ac", halves(&BF16, words.as_chunks().0)),
-        Dtype::F16 => ("fp16_se_ac", halves(&F16, words.as_chunks().0)),
-        Dtype::F32 => ("fp32_se_ac", singles(words.as_chunks().0)),
-        Dtype::F8_E4M3 | Dtype::F8_E5M2 => ("fp8_cat_ac", bytes(words)),
+    let (codec, blob) = match dtype {
+        Dtype::BF16 => (Codec::Bf16Ac, halves(&BF16, words.as_chunks().0)),
+        Dtype::F16 => (Codec::F16Ac, halves(&F16, words.as_chunks().0)),
+        Dtype::F32 => (Codec::F32Ac, singles(words.as_chunks().0)),
+        Dtype::F8_E4M3 | Dtype::F8_E5M2 => (Codec::F8Cat, bytes(words)),
         _ => return None,
     };
     Some(Coded {
-        form: Form::Float(name),
+        form: Form::Float(codec),
         blob: if words.is_empty() { Vec::new() } else { blob? },
     })
 }
@@ -77,9 +78,9 @@ fn halves(half: &Half, words: &[[u8; 2]]) -> Option<Vec<u8>> {
         })
         .collect();
     let (mut signs, mut mantissas) = (Vec::new(), Vec::new());
-    let table = Table(&sign_exponents);
+    let table = Counts(&sign_exponents);
     table.put(&mut signs, half.sign_exponent[0], half.sign_exponent[1]);
-    let code_signs = || table.put_codeword(&mut signs, words.iter().map(|bytes| word(bytes) / n_mantissas));
+    let code_signs = || table.put_codeword(&mut signs, words.iter().map(|bytes| (word(bytes) / n_mantissas) as u16));
     let code_mantissas = || {
         let mut sorted = vec![0u16; words.len()];
         let mut next = starts.clone();
@@ -92,9 +93,9 @@ fn halves(half: &Half, words: &[[u8; 2]]) -> Option<Vec<u8>> {
         let coded = occurring.par_iter().map(|&exponent| {
             let own = &sorted[starts[exponent]..next[exponent]];
             let mut coded = number(own.len())?.to_vec();
-            let table = Table(&buckets[exponent]);
+            let table = Counts(&buckets[exponent]);
             table.put(&mut coded, half.mantissa[0], half.mantissa[1]);
-            table.put_codeword(&mut coded, own.iter().map(|&mantissa| mantissa as usize))?;
+            table.put_codeword(&mut coded, own.iter().copied())?;
             Some(coded)
         });
         let coded: Vec<Vec<u8>> = coded.collect::<Option<_>>()?;
@@ -115,7 +116,7 @@ fn singles(words: &[[u8; 4]]) -> Option<Vec<u8>> {
     let symbol = |bytes: &[u8; 4]| (u32::from_le_bytes(*bytes) >> 23) as usize;
     let mut counts = vec![0u32; 1 << 9];
     words.iter().for_each(|bytes| counts[symbol(bytes)] += 1);
-    let table = Table(&counts);
+    let table = Counts(&counts);
     table.put(&mut blob, Width::U16, Width::U16);
     let plane = |place: usize| {
         // The highest bit of the third byte belongs to the exponent.
@@ -124,7 +125,7 @@ fn singles(words: &[[u8; 4]]) -> Option<Vec<u8>> {
         compressed(&bytes, MANTISSA_LEVEL)
     };
     let (coded, planes) = rayon::join(
-        || table.put_codeword(&mut blob, words.iter().map(symbol)),
+        || table.put_codeword(&mut blob, words.iter().map(|bytes| symbol(bytes) as u16)),
         || (0..3).into_par_iter().map(plane).collect::<Vec<_>>(),
     );
     coded?;
@@ -136,8 +137,8 @@ fn bytes(words: &[u8]) -> Option<Vec<u8>> {
     let mut blob = number(words.len())?.to_vec();
     let mut counts = vec![0u32; 1 << 8];
     words.iter().for_each(|&byte| counts[byte as usize] += 1);
-    let table = Table(&counts);
+    let table = Counts(&counts);
     table.put(&mut blob, Width::U16, Width::U8);
-    table.put_codeword(&mut blob, words.iter().map(|&byte| byte as usize))?;
+    table.put_codeword(&mut blob, words.iter().map(|&byte| byte.into()))?;
     Some(blob)
 }
