@@ -202,8 +202,8 @@ def migrate(
 ) -> Facts:
     """Rewrite a file or directory of the published package in today's format, in its place.
 
-    Every tensor's md5 is checked when it is decoded, and once more when the new file is read back, before the original is touched. Beside the
-    original there must be room for the checkpoint itself and for the new files while that lasts.
+    Every tensor's md5 is checked when it is decoded, and once more when the new file is read back, before the original is touched.
+    Beside the original there must be room for the checkpoint itself and for the new files while that lasts.
 
     Args:
         src: the file or directory.
