@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -24,6 +25,27 @@ def test_the_model_of_the_package(capsys: pytest.CaptureFixture[str], demo_sourc
     for word in ("attention", "mlp", "norm", "embedding", "BF16", "the same file"):
         assert word in out
     assert "--output-dir" in out
+
+
+def test_the_model_writes_the_same_text_loaded_and_streamed(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    assert main(["demo", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    text = facts["text"]
+    assert text["loaded"] == text["streamed"]
+    assert text["loaded"].startswith(text["prompt"])
+    assert len(text["loaded"]) > len(text["prompt"]) + 20
+
+
+@pytest.mark.parametrize(("absent", "extra"), [("torch", "torch"), ("transformers", "hf")])
+def test_without_what_the_text_needs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, absent: str, extra: str) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, absent, None)
+    assert main(["demo"]) == 0
+    out = capsys.readouterr().out
+    assert f"no text: text from the model needs {absent}: pip install 'bigsmall[{extra}]'" in out
+    assert "the same file" in out
 
 
 def test_the_model_is_small_and_compresses(demo_source: Path, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Compressed models on a Hub: read in parts, published, with all that can go wrong on the way."""
 
 import json
+import re
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,19 @@ def test_layers_that_do_not_exist(tmp_path: Path, original: dict[str, Raw]) -> N
     assert {tensor.dtype for tensor in bigsmall.decompress_layers(tmp_path / "packed", [0], dtype=torch.float32).values()} == {
         torch.float32
     }
+
+
+def test_what_the_readme_shows(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its other programs run without a Hub: see test_pages."""
+    pytest.importorskip("transformers")
+    readme = Path(__file__).resolve().parent.parent / "README.md"
+    (program,) = re.findall(r"^```py\n(.*?)^```$", readme.read_text(), re.MULTILINE | re.DOTALL)
+    data = Path(bigsmall.__file__).parent / "data"
+    bigsmall.compress(shutil.copytree(data, tmp_path / "llama"), tmp_path / "llama-bs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    hub.user = "you"
+    found: dict[str, Any] = {"bigsmall": bigsmall}
+    exec(program, found)
+    assert len(found["state_dict"]) == 39
+    assert found["model"].streaming.layer_names == [f"model.layers.{i}" for i in range(4)]

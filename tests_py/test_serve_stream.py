@@ -63,7 +63,7 @@ def test_what_it_prints(capsys: pytest.CaptureFixture[str], demo: Path) -> None:
         "residency: vram",
         "memory for weights: at most",
         "output: 'x",
-        "tokens/s; prefetch=",
+        "tok/s; prefetch=",
         "per-layer decode: median",
     ):
         assert word in out

@@ -1,7 +1,8 @@
 """Show the whole way on a small language model that comes with the package.
 
 Compresses it, tells what became of its tensors, verifies, restores, and compares the sha256 of the restored file with the source's.
-Any other safetensors file can be given instead."""
+Last, it has the compressed model write a text, loaded whole and decoded layer by layer as it runs, if PyTorch and transformers are
+installed. Any other safetensors file can be given instead; then it ends before the text."""
 
 import argparse
 import hashlib
@@ -9,6 +10,7 @@ import tempfile
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from .. import files
 from ..summary import ratio_pct, stat
@@ -16,6 +18,7 @@ from . import kinds
 from .arguments import add_json, add_mode, add_progress, add_threads
 from .outcome import CommandError, Exit
 from .printer import emit, n_bytes, percent
+from .text import generated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     shared = {"threads": args.threads, "progress": args.progress}
     with ExitStack() as stack:
-        src = args.src or stack.enter_context(resources.as_file(resources.files("bigsmall") / "data" / "demo.safetensors"))
+        data = stack.enter_context(resources.as_file(resources.files("bigsmall") / "data"))
+        src = args.src or data / "demo.safetensors"
         source_sha256 = _sha256(src)
         if args.output_dir is None:
             out_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bigsmall-")))
@@ -44,8 +48,16 @@ def run(args: argparse.Namespace) -> Exit:
         checked = files.verify(compressed, **shared)
         files.decompress(compressed, restored, force=args.force, **shared)
         restored_sha256 = _sha256(restored)
+        text: dict[str, Any] | None = None
+        text_needs = None
+        if args.src is None:
+            try:
+                text = generated(compressed, data)
+            except ModuleNotFoundError as error:
+                text_needs = error.msg
     ratio = ratio_pct(sizes["compressed_bytes"], sizes["source_bytes"])
     same = source_sha256 == restored_sha256
+    agrees = text is None or text["loaded"] == text["streamed"]
     is_kept = args.output_dir is not None
     facts = {
         "source": str(src),
@@ -59,7 +71,9 @@ def run(args: argparse.Namespace) -> Exit:
         "verified": checked["ok"],
         "source_sha256": source_sha256,
         "restored_sha256": restored_sha256,
-        "ok": checked["ok"] and same,
+        "text": text,
+        "text_needs": text_needs,
+        "ok": checked["ok"] and same and agrees,
     }
     lines = [
         f"compressed {src} -> {compressed}",
@@ -75,12 +89,28 @@ def run(args: argparse.Namespace) -> Exit:
         f"  sha256 of the source:   {source_sha256}",
         f"  sha256 of the restored: {restored_sha256}",
         "  the same file, bit for bit" if same else "  FAIL: not the same file",
+        *_text_lines(text, text_needs, compressed),
         *([] if is_kept else ["", "The outputs were temporary and are gone; --output-dir DIR keeps them."]),
     ]
     emit(facts, lines, as_json=args.json)
     if not facts["ok"]:
-        raise CommandError(f"{src}: the restored file is not the source", Exit.BAD_DATA)
+        what = "the restored file is not the source" if agrees else "the streamed model writes another text than the loaded one"
+        raise CommandError(f"{src}: {what}", Exit.BAD_DATA)
     return Exit.DONE
+
+
+def _text_lines(text: dict[str, Any] | None, text_needs: str | None, compressed: Path) -> list[str]:
+    if text_needs is not None:
+        return ["", f"no text: {text_needs}"]
+    if text is None:
+        return []
+    return [
+        "",
+        f"text from {compressed}",
+        f"  loaded whole:   {text['loaded']!r}",
+        f"  layer by layer: {text['streamed']!r}",
+        "  the same text" if text["loaded"] == text["streamed"] else "  FAIL: not the same text",
+    ]
 
 
 def _sha256(path: Path) -> str:

@@ -140,7 +140,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         lines += [
             f"  output: {facts['output']!r}",
             f"  {facts['n_tokens']} tokens in {facts['elapsed_s']:.1f}s "
-            f"({per_token_s:.3f} s/token, {facts['tokens_per_s']:.1f} tokens/s; prefetch={facts['prefetch']})",
+            f"({per_token_s:.3f} s/token, {facts['tokens_per_s']:.1f} tok/s; prefetch={facts['prefetch']})",
         ]
         if facts["median_decode_s"] is not None:
             lines.append(f"  per-layer decode: median {facts['median_decode_s'] * 1e3:.1f} ms over {facts['n_decodes']} decodes")
