@@ -57,6 +57,11 @@ $(STAMPS)/published: $(STAMPS)/models bench/install_published.py bench/environme
 	$(PYTHON) bench/install_published.py
 	@touch $@
 
+# What loads models into engines is tested with their own source.
+$(STAMPS)/engines: $(STAMPS)/venv tools/fetch_engines.py
+	$(PYTHON) tools/fetch_engines.py
+	@touch $@
+
 # ---- use
 
 .PHONY: demo

@@ -8,7 +8,7 @@ CPU tensors own their memory through the decoded tensor behind them: nothing is 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 try:
     import torch
@@ -19,7 +19,7 @@ except ModuleNotFoundError as error:
 from ._core import Reader, Tensor
 from .dtypes import array_shape
 from .errors import FormatError, located
-from .loading import Damaged, decoded_tensors
+from .loading import Damaged, Wanted, decoded_tensors
 from .progress import Progress
 from .slices import Framework, TensorSlice
 
@@ -85,6 +85,12 @@ def load(
     return {name: to_tensor(tensor).to(device) for name, tensor in tensors}
 
 
+def weights(file: str | os.PathLike[str], wanted: Wanted | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, CPU tensor) for the wanted tensors of a `.bs` file, decoded by all cores, a batch of `BATCH_BYTES` ahead of the consumer."""
+    for name, tensor in decoded_tensors(file, batch_bytes=BATCH_BYTES, wanted=wanted):
+        yield name, to_tensor(tensor)
+
+
 def framework(device: Device = "cpu") -> Framework:
     """torch tensors on that device, for `safe_open`."""
     device = torch.device(device)
@@ -108,6 +114,15 @@ class LazyTensor(TensorSlice):
     @property
     def ndim(self) -> int:
         return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.shape.numel() * self.dtype.itemsize
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether rows of it can be had: not where its elements share bytes across them."""
+        return bool(self._shape) and len(self.shape) == len(self._shape)
 
     def is_floating_point(self) -> bool:
         return self.dtype.is_floating_point
