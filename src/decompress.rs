@@ -8,11 +8,10 @@ use crate::error::{Error, Place, Result};
 use crate::options::{Options, Progress, no_progress};
 use crate::pool::{self, Ticker};
 use crate::simd::Isa;
-use crate::sink::Sink;
+use crate::sink::{Memory, Sink, WriteAt};
 use crate::source::{FileSource, ReadAt};
 use rayon::prelude::*;
 use std::path::Path;
-use std::sync::Mutex;
 
 /// Decompresses a file that lies in memory. Every tensor's md5 is checked.
 ///
@@ -29,25 +28,11 @@ pub fn decompress_bytes(packed: &[u8], threads: usize) -> Result<Vec<u8>> {
 pub fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<Vec<u8>> {
     let reader = Reader::open_with(packed, isa)?;
     let n_bytes = reader.header().source_bytes();
-    let mut out: Vec<u8> = Vec::new();
-    let reserved = usize::try_from(n_bytes)
-        .ok()
-        .and_then(|n_bytes| out.try_reserve_exact(n_bytes).ok());
-    reserved.ok_or_else(|| Error::out_of_memory(n_bytes))?;
-    let out = Mutex::new(out);
-    let write = |bytes: &[u8], offset: u64| {
-        let mut out = pool::lock(&out);
-        let (start, end) = (offset as usize, offset as usize + bytes.len());
-        if out.len() < end {
-            out.resize(end, 0);
-        }
-        out[start..end].copy_from_slice(bytes);
-        Ok(())
-    };
+    let out = Memory::with_capacity(n_bytes)?;
     pool::run(threads, reader.header().raw_bytes(), &no_progress, |ticker| {
-        restore(&reader, ticker, &write)
+        restore(&reader, ticker, &|bytes, offset| out.write_at(bytes, offset))
     })?;
-    Ok(std::mem::take(&mut *pool::lock(&out)))
+    Ok(out.into_bytes())
 }
 
 /// Decompresses one file to one checkpoint file.

@@ -1,11 +1,13 @@
 //! Bytes out: files that appear whole or not at all.
 
 use crate::error::{Error, Result};
-use crate::source::{Map, read_exact_at};
+use crate::pool::lock;
+use crate::source::{Map, ReadAt, read_exact_at};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use tempfile::{NamedTempFile, TempDir};
 
 /// How names of what is in the making begin.
@@ -18,6 +20,61 @@ pub(crate) fn parent(path: &Path) -> &Path {
     path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
+}
+
+/// Something that can be written at an offset and read again, by several threads. Bytes that are passed over are zeros.
+pub trait WriteAt: ReadAt {
+    /// Writes at an offset.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+}
+
+/// Bytes in memory.
+#[derive(Default)]
+pub struct Memory(Mutex<Vec<u8>>);
+
+impl Memory {
+    /// Room for so many bytes.
+    ///
+    /// # Errors
+    /// `Io` of kind `OutOfMemory` if they do not fit into memory.
+    pub fn with_capacity(n_bytes: u64) -> Result<Self> {
+        let mut all = Vec::new();
+        let reserved = usize::try_from(n_bytes)
+            .ok()
+            .and_then(|n_bytes| all.try_reserve_exact(n_bytes).ok());
+        reserved.ok_or_else(|| Error::out_of_memory(n_bytes))?;
+        Ok(Self(Mutex::new(all)))
+    }
+
+    /// All that was written.
+    pub fn into_bytes(self) -> Vec<u8> {
+        std::mem::take(&mut *lock(&self.0))
+    }
+}
+
+impl ReadAt for Memory {
+    fn n_bytes(&self) -> u64 {
+        lock(&self.0).len() as u64
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        (&lock(&self.0)[..]).read_at(buffer, offset)
+    }
+}
+
+impl WriteAt for Memory {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let mut all = lock(&self.0);
+        let (start, end) = (offset as usize, offset as usize + bytes.len());
+        if all.len() < end {
+            all.resize(end, 0);
+        }
+        all[start..end].copy_from_slice(bytes);
+        Ok(())
+    }
 }
 
 /// A file in the making, under a temporary name beside its own.
@@ -83,7 +140,7 @@ impl Sink {
         for at in (from.start..from.end).step_by(MOVED_BYTES) {
             proceed()?;
             let part = &mut buffer[..MOVED_BYTES.min((from.end - at) as usize)];
-            read_exact_at(self.file.as_file(), part, at).map_err(|error| Error::io(error, &self.path))?;
+            self.read_at(part, at)?;
             self.write_at(part, at - from.start + to)?;
         }
         self.set_len(to + from.end - from.start)
@@ -152,6 +209,26 @@ impl Scratch {
     /// `Io`.
     pub fn map(self) -> Result<Map> {
         Map::of(&self.file, &self.path)
+    }
+}
+
+impl ReadAt for Sink {
+    fn n_bytes(&self) -> u64 {
+        self.file.as_file().metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        read_exact_at(self.file.as_file(), buffer, offset).map_err(|error| Error::io(error, &self.path))
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.path)
+    }
+}
+
+impl WriteAt for Sink {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.write_at(bytes, offset)
     }
 }
 
