@@ -1,6 +1,7 @@
 //! The Python module `bigsmall._core`: conversions only.
 
 mod buffer;
+mod care;
 mod error;
 mod functions;
 mod reader;
@@ -14,6 +15,8 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_core")]
 mod core {
+    #[pymodule_export]
+    use super::care::{protect, repair, sidecar_path};
     #[pymodule_export]
     use super::error::{BigSmallError, CorruptError, FormatError, PatchBaseError, SourceError, VersionError};
     #[pymodule_export]

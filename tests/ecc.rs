@@ -285,15 +285,19 @@ proptest! {
     }
 }
 
-fn golden(name: &str) -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect()
+fn golden() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "golden", "dtypes.bs"].iter().collect()
+}
+
+fn sidecar() -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "tests", "ecc", "dtypes.bs.ecc"].iter().collect()
 }
 
 /// A sidecar that was written once is written the same for ever, and mends.
 #[test]
 fn old_sidecars_are_written_again_and_mend() {
-    let file = fs::read(golden("dtypes.bs")).unwrap();
-    let sidecar = fs::read(golden("ecc/dtypes.bs.ecc")).unwrap();
+    let file = fs::read(golden()).unwrap();
+    let sidecar = fs::read(sidecar()).unwrap();
     assert!(protect_bytes(&file, 14.0).unwrap() == sidecar);
     let mut damaged = file.clone();
     damaged[1000..5000].fill(0);
@@ -303,8 +307,8 @@ fn old_sidecars_are_written_again_and_mend() {
 #[test]
 #[ignore = "writes files that are missing"]
 fn write_missing_files() {
-    let path = golden("ecc/dtypes.bs.ecc");
+    let path = sidecar();
     if !path.exists() {
-        fs::write(path, protect_bytes(&fs::read(golden("dtypes.bs")).unwrap(), 14.0).unwrap()).unwrap();
+        fs::write(path, protect_bytes(&fs::read(golden()).unwrap(), 14.0).unwrap()).unwrap();
     }
 }

@@ -10,6 +10,7 @@ Importing this package imports neither numpy nor torch; the functions that retur
 """
 
 from ._core import FORMAT_VERSION, Reader, __version__
+from .care import protect, repair
 from .errors import (
     BigSmallError,
     CorruptError,
@@ -55,6 +56,8 @@ __all__ = [
     "load",
     "load_model",
     "migrate",
+    "protect",
+    "repair",
     "safe_open",
     "scan",
     "stat",

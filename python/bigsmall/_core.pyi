@@ -26,8 +26,11 @@ __all__ = [
     "isas",
     "migrate",
     "packed_files",
+    "protect",
     "published_kv_entry",
+    "repair",
     "scan",
+    "sidecar_path",
     "verify",
 ]
 
@@ -171,6 +174,16 @@ def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0, progress: _
     [{"name", "dtype", "shape", "raw_bytes", "kind", "estimated_bytes", "tied_to"}], "f32": {"n_tensors", "n_bf16_native",
     "n_f16_native", "bf16_native_bytes", "f16_native_bytes", "raw_bytes"}}."""
 
+def protect(path: _StrPath, *, percent: float = 14.0, force: bool = False, threads: int = 0, progress: _Progress | None = None) -> int:
+    """Writes the sidecar of a file; returns its bytes."""
+
+def repair(
+    src: _StrPath, dst: _StrPath, *, force: bool = False, threads: int = 0, progress: _Progress | None = None
+) -> list[dict[str, Any]]:
+    """A file with a sidecar, or a directory of them. For each {"path", "found_bytes", "file_bytes", "damaged": [[start, stop]],
+    "sidecar_damaged", "outputs": [paths]}; CorruptError if any cannot be mended, and nothing is written."""
+
+def sidecar_path(path: _StrPath) -> str: ...
 def packed_files(path: _StrPath) -> list[str]:
     """The `.bs` files of a path: itself, or the shards of a directory in the order of its index. FileNotFoundError, FormatError."""
 

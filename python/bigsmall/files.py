@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from . import _core
+from .care import check_protectable, protect
 from .errors import BigSmallError
 from .progress import ProgressOption, reporting
 
@@ -52,6 +53,7 @@ def compress(
     *,
     mode: Mode = "balanced",
     format: Format = "current",
+    ecc_percent: float | None = None,
     force: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
@@ -66,12 +68,14 @@ def compress(
         format: `current`, or `v1` for files and directories that the published Python package reads too, from its release 1.0.0 on. They
             are larger, slower, without checksums of their blocks, and the mode makes no difference. Tensors without dimensions come back
             from that package with one of size 1.
+        ecc_percent: write sidecars for `repair` too, of that many percent of each file; None for none. See `protect`.
         force: replace an existing output, which is otherwise a FileExistsError.
         threads: 0 means one per core. The output does not depend on it.
         progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
 
     Returns:
-        `source_bytes`, `compressed_bytes`, `n_tensors`, `n_files`, and the paths written as `outputs`.
+        `source_bytes`, `compressed_bytes`, `n_tensors`, `n_files`, and the paths written as `outputs`; with `ecc_percent`, `ecc_bytes`
+        of all sidecars.
 
     Raises:
         SourceError: the source is no valid safetensors file.
@@ -81,8 +85,14 @@ def compress(
             output is left.
     """
     dst = compressed_path(src) if dst is None else dst
+    if ecc_percent is not None:
+        # Before the long work.
+        check_protectable(dst, ecc_percent, force=force)
     with reporting(progress, "compress") as report:
-        return _core.compress(src, dst, mode=mode, format=format, force=force, threads=threads, progress=report)
+        facts = _core.compress(src, dst, mode=mode, format=format, force=force, threads=threads, progress=report)
+    if ecc_percent is not None:
+        facts["ecc_bytes"] = protect(dst, percent=ecc_percent, force=force, threads=threads, progress=progress)
+    return facts
 
 
 @overload

@@ -100,7 +100,8 @@ fn examine_page(blocks: &mut [u8], page: &mut [u8]) -> (Vec<State>, bool) {
                 Some(0) => State::Intact,
                 Some(1 | 2) => State::Mended,
                 Some(_) => State::Doubtful,
-                None if page_errors.is_some() => State::Lost,
+                // Without a check that can be trusted, it is the look of a lost sector that tells.
+                None if page_errors.is_some() || block.iter().all(|&byte| byte == block[0]) => State::Lost,
                 None => State::Unproven,
             }
         })

@@ -6,6 +6,7 @@ import argparse
 import time
 
 from .. import files
+from ..care import DEFAULT_PERCENT
 from ..summary import ratio_pct
 from .arguments import add_format, add_json, add_mode, add_output, add_progress, add_source, add_threads, output
 from .outcome import Exit
@@ -17,6 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_output(parser, "SRC with the suffix .bs, or a directory SRC-bs")
     add_mode(parser)
     add_format(parser)
+    parser.add_argument("--ecc", action="store_true", help="write a sidecar OUT.ecc too, from which `repair` mends damage")
+    parser.add_argument(
+        "--ecc-percent", metavar="P", type=float, help=f"size of the sidecar in percent of the output; default: {DEFAULT_PERCENT:g}"
+    )
     add_threads(parser)
     add_json(parser)
     add_progress(parser)
@@ -25,8 +30,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     out = output(args, files.compressed_path(args.src))
     started = time.perf_counter()
+    ecc_percent = args.ecc_percent if args.ecc_percent is not None else DEFAULT_PERCENT if args.ecc else None
     facts = files.compress(
-        args.src, out, mode=args.mode, format=args.format, force=args.force, threads=args.threads, progress=args.progress
+        args.src,
+        out,
+        mode=args.mode,
+        format=args.format,
+        ecc_percent=ecc_percent,
+        force=args.force,
+        threads=args.threads,
+        progress=args.progress,
     )
     elapsed_s = time.perf_counter() - started
     source_bytes, compressed_bytes = facts["source_bytes"], facts["compressed_bytes"]
@@ -47,5 +60,7 @@ def run(args: argparse.Namespace) -> Exit:
         f"  saved:      {n_bytes(source_bytes - compressed_bytes)}",
         f"  elapsed:    {elapsed_s:.1f}s",
     ]
+    if "ecc_bytes" in facts:
+        lines.append(f"  ecc:        {n_bytes(facts['ecc_bytes'])} ({percent(ratio_pct(facts['ecc_bytes'], compressed_bytes))})")
     emit(facts, lines, as_json=args.json)
     return Exit.DONE
