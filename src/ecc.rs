@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 /// What a sidecar takes, in percent of its file, where nothing else is asked for.
 pub const DEFAULT_PERCENT: f64 = 14.0;
 /// Ending of a sidecar's name, after the name of its file.
-const SIDECAR_END: &str = ".ecc";
+pub(crate) const SIDECAR_END: &str = ".ecc";
 /// Intact bytes between two damaged places that are told apart.
 const APART_BYTES: u64 = 4096;
 /// Bytes that are compared at a time.

@@ -83,15 +83,16 @@ def repair(
 
     Args:
         src: the file or directory.
-        dst: the mended file, or the directory for those that were damaged; by default beside the source, see `repaired_path`. The sidecar is
-            written anew beside the file if either was damaged. What is intact is not written again.
+        dst: the mended file, or the directory for those that were damaged; by default beside the source, see `repaired_path`. The
+            sidecar is written anew beside the file if either was damaged. What is intact is not written again.
         force: replace existing outputs.
         threads: 0 means one per core.
         progress: True for a bar on stderr, or a function called with (bytes done, bytes in all).
 
     Returns:
-        For each file `path`; `found_bytes`, its size, and `file_bytes`, the size that it had; `damaged`, the places where it was, as pairs of a
-        first byte and the one behind the last, near ones taken together; `sidecar_damaged`; and `outputs`, the paths that were written.
+        For each file `path`; `found_bytes`, its size, and `file_bytes`, the size that it had; `damaged`, the places where it was, as pairs
+        of a first byte and the one behind the last, near ones taken together; `sidecar_damaged`; and `outputs`, the paths that were
+        written.
 
     Raises:
         CorruptError: a file cannot be mended; nothing was written.

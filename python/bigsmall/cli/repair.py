@@ -1,7 +1,7 @@
 """Mend a damaged file, or the shards of a directory, with the sidecars that `compress --ecc` has written.
 
-Finds wrong, lost, missing and surplus bytes in file and sidecar alike. The damaged file stays as it is: the mended one is another file, with
-a new sidecar. What cannot be mended is told before anything is written."""
+Finds wrong, lost, missing and surplus bytes in file and sidecar alike. The damaged file stays as it is: the mended one is another
+file, with a new sidecar. What cannot be mended is told before anything is written."""
 
 import argparse
 from typing import Any
