@@ -41,6 +41,7 @@ mod survey;
 pub mod test_data;
 mod verify;
 mod weights;
+mod xray;
 
 pub use buffer::Buffer;
 pub use compress::{Summary, compress_bytes, compress_bytes_with};
@@ -61,3 +62,4 @@ pub use source::{FileSource, ReadAt};
 pub use speed::{CodecSpeed, codec_speed};
 pub use verify::{Problem, Verification};
 pub use weights::Weights;
+pub use xray::{Flag, MIN_ELEMENTS, Stream, TensorXray, Xray, XrayOptions, xray};

@@ -4,6 +4,7 @@ mod buffer;
 mod care;
 mod error;
 mod functions;
+mod inspect;
 mod reader;
 mod source;
 mod tensor;
@@ -24,6 +25,8 @@ mod core {
         codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, migrate, packed_files, published_kv_entry, scan,
         verify,
     };
+    #[pymodule_export]
+    use super::inspect::xray;
     #[pymodule_export]
     use super::reader::Reader;
     #[pymodule_export]

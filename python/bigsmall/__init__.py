@@ -29,6 +29,7 @@ from .pretrained import from_pretrained, load_model
 from .reader import safe_open
 from .stream import BigSmallStreamingModel, StreamingLoader, decompress_layers
 from .summary import info, stat
+from .xray import xray
 
 __all__ = [
     "FORMAT_VERSION",
@@ -66,4 +67,5 @@ __all__ = [
     "upload_to_hub",
     "upload_to_hub_lfs",
     "verify",
+    "xray",
 ]

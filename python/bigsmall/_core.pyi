@@ -32,6 +32,7 @@ __all__ = [
     "scan",
     "sidecar_path",
     "verify",
+    "xray",
 ]
 
 __version__: str
@@ -173,6 +174,12 @@ def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0, progress: _
     """safetensors file or directory, before compression. {"source_bytes", "estimated_bytes", "n_shards", "n_tensors", "tensors":
     [{"name", "dtype", "shape", "raw_bytes", "kind", "estimated_bytes", "tied_to"}], "f32": {"n_tensors", "n_bf16_native",
     "n_f16_native", "bf16_native_bytes", "f16_native_bytes", "raw_bytes"}}."""
+
+def xray(
+    src: _StrPath, *, min_elements: int = 4096, svd: bool = True, threads: int = 0, progress: _Progress | None = None
+) -> dict[str, Any]:
+    """Float tensors beside random weights: {"n_tensors", "n_analyzed", "min_elements", "n_matrices", "n_random", "raw_bytes",
+    "looks_untrained", "flags": {name: meaning}, "tensors": [...]}; see `bigsmall.xray`."""
 
 def protect(path: _StrPath, *, percent: float = 14.0, force: bool = False, threads: int = 0, progress: _Progress | None = None) -> int:
     """Writes the sidecar of a file; returns its bytes."""

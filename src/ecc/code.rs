@@ -17,10 +17,9 @@ impl<const C: usize> Code<C> {
     pub fn new() -> Self {
         // Highest coefficient first, without the leading 1.
         let mut generator = [0; C];
-        let mut degree = 0;
-        for i in 0..C {
-            // Times (x − 2^i).
-            let root = field::power(i);
+        for degree in 0..C {
+            // Times (x − 2^degree).
+            let root = field::power(degree);
             let mut product = [0; C];
             for k in 0..=degree.min(C - 1) {
                 let above = if k < degree { generator[k] } else { 0 };
@@ -28,7 +27,6 @@ impl<const C: usize> Code<C> {
                 product[k] = above ^ field::mul(here, root);
             }
             generator = product;
-            degree += 1;
         }
         let mut remainders = Box::new([[0; C]; 256]);
         for (byte, remainder) in remainders.iter_mut().enumerate() {

@@ -65,7 +65,7 @@ impl Plan {
                 .collect::<Result<Vec<bool>>>()?
                 .into_iter()
                 .all(|is_there| is_there);
-        let states = [of_file, of_parity];
+        let states = [beside_lost(of_file), of_parity];
         let levels = if file_intact { Vec::new() } else { levels(layout, &states)? };
         Ok(Self {
             header,
@@ -148,6 +148,16 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Takes unproven blocks beside lost ones for lost: what is lost seldom begins and ends where blocks do.
+fn beside_lost(states: Vec<State>) -> Vec<State> {
+    let is_lost = |i: usize| states.get(i) == Some(&State::Lost);
+    let of = |(i, &state): (usize, &State)| match state {
+        State::Unproven if is_lost(i + 1) || is_lost(i.wrapping_sub(1)) => State::Lost,
+        _ => state,
+    };
+    states.iter().enumerate().map(of).collect()
 }
 
 /// For each group, which of `LEFT_OUT` applies: the first that leaves out nothing of the file, or no more than there is parity for.

@@ -18,6 +18,10 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """DST, or `-o OUT`, and what to do where it exists."""
     parser.add_argument("dst", metavar="DST", nargs="?", type=Path, help=f"output; default: {default}")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="the same as DST")
+    add_force(parser)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace an existing output")
 
 
@@ -53,6 +57,13 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def natural(text: str) -> int:
+    """A count."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 on")
+    return min(int(text), sys.maxsize)
 
 
 def _count(text: str) -> int:

@@ -26,6 +26,7 @@ from . import (
     stat,
     status,
     verify,
+    xray,
 )
 from .outcome import EXPECTED, Exit, exit_of, line_of
 from .printer import note
@@ -36,6 +37,7 @@ COMMANDS = {
     "info": info,
     "stat": stat,
     "scan": scan,
+    "xray": xray,
     "verify": verify,
     "migrate": migrate,
     "repair": repair,
