@@ -17,6 +17,8 @@ use crate::scan::{Estimate, scan_model};
 use crate::source::{FileSource, Map as FileMap};
 use crate::verify::{Problem, Verification, verify_file};
 use index::{Index, Shard, SourceIndex};
+use crate::verify::{Problem, Verification, VerifyOptions, compare, verify_file};
+use index::{INDEX, Index, Shard, SourceIndex};
 use published::PublishedIndex;
 use staged::{ModelDirectory, into_directory};
 use std::collections::{BTreeMap, HashSet};
@@ -104,14 +106,21 @@ pub fn decompress(source: &Path, target: &Path, options: &Options, progress: Pro
     })
 }
 
-/// Checks a file, or all shards of a directory; with `fast` their structure only, without decoding.
+/// Checks a file, or all shards of a directory.
 ///
 /// # Errors
 /// `Io`, `Interrupted`. What is wrong with the data is told in the result.
-pub fn verify(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -> Result<Verification> {
-    if !metadata(path)?.is_dir() {
-        return verify_file(path, fast, threads, progress);
-    }
+pub fn verify(path: &Path, options: &VerifyOptions, progress: Progress<'_>) -> Result<Verification> {
+    let mut found = if metadata(path)?.is_dir() {
+        verify_directory(path, options, progress)?
+    } else {
+        verify_file(path, options, progress)?
+    };
+    compare(path, options, &mut found, progress)?;
+    Ok(found)
+}
+
+fn verify_directory(path: &Path, options: &VerifyOptions, progress: Progress<'_>) -> Result<Verification> {
     let index = Index::read(path)?;
     let shards = packed_shards(path, index.as_ref())?;
     let mut found = Verification::default();
@@ -123,7 +132,7 @@ pub fn verify(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -
     let mut names = BTreeMap::new();
     for shard in &shards {
         let bytes = fs::metadata(shard).map_or(0, |metadata| metadata.len());
-        found.add(verify_file(shard, fast, threads, &|done, of| {
+        found.add(verify_file(shard, options, &|done, of| {
             progress(before + scaled(done, of, bytes), total)
         })?);
         before += bytes;
@@ -142,6 +151,7 @@ pub fn verify(path: &Path, fast: bool, threads: usize, progress: Progress<'_>) -
             path: path.join(INDEX),
             tensor: missing,
             block: None,
+            bytes: None,
             message,
         });
     }

@@ -60,6 +60,6 @@ pub use simd::Isa;
 pub use source::held::Held;
 pub use source::{FileSource, ReadAt};
 pub use speed::{CodecSpeed, codec_speed};
-pub use verify::{Problem, Verification};
+pub use verify::{Depth, Problem, Verification, VerifyOptions};
 pub use weights::Weights;
 pub use xray::{Flag, MIN_ELEMENTS, Stream, TensorXray, Xray, XrayOptions, xray};

@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 #[pyo3(name = "_core")]
 mod core {
     #[pymodule_export]
-    use super::care::{protect, repair, sidecar_path};
+    use super::care::{protect, repair, sidecar_path, verify};
     #[pymodule_export]
     use super::error::{BigSmallError, CorruptError, FormatError, PatchBaseError, SourceError, VersionError};
     #[pymodule_export]
@@ -25,6 +25,7 @@ mod core {
         codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, migrate, packed_files, published_kv_entry, scan,
         verify,
     };
+    use super::functions::{codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, scan};
     #[pymodule_export]
     use super::inspect::xray;
     #[pymodule_export]

@@ -7,7 +7,9 @@ use bigsmall::codec::blob::Index;
 use bigsmall::codec::chunk::Decoder;
 use bigsmall::codec::planes::Pools;
 use bigsmall::container::header::Storage;
-use bigsmall::{Dtype, Error, Isa, Kind, Mode, Options, Reader, compress_bytes, decompress_bytes, load, no_progress, verify};
+use bigsmall::{
+    Depth, Dtype, Error, Isa, Kind, Mode, Options, Reader, VerifyOptions, compress_bytes, decompress_bytes, load, no_progress, verify,
+};
 use checkpoint::values::{Random, Values};
 use checkpoint::{Checkpoint, EVERY_CODEC, every_codec};
 use container::seals::Seals;
@@ -26,6 +28,13 @@ fn compressed(checkpoint: &Checkpoint, mode: Mode) -> (Vec<u8>, Vec<u8>) {
     )
     .unwrap();
     (source, packed)
+}
+
+fn fast() -> VerifyOptions {
+    VerifyOptions {
+        depth: Depth::Fast,
+        ..VerifyOptions::default()
+    }
 }
 
 /// Files that between them use every codec.
@@ -276,7 +285,7 @@ fn a_damaged_block_is_named_and_the_rest_is_loaded() {
 
         let path = directory.path().join("model.bs");
         std::fs::write(&path, &damaged).unwrap();
-        let found = verify(&path, false, 2, &no_progress).unwrap();
+        let found = verify(&path, &VerifyOptions::default(), &no_progress).unwrap();
         let [problem] = &found.problems[..] else {
             panic!("one problem: {:?}", found.problems)
         };
@@ -286,7 +295,7 @@ fn a_damaged_block_is_named_and_the_rest_is_loaded() {
         );
         assert_eq!((found.n_tensors, found.n_checked), (3, 3));
         assert!(
-            verify(&path, true, 2, &no_progress).unwrap().problems.is_empty(),
+            verify(&path, &fast(), &no_progress).unwrap().problems.is_empty(),
             "the structure is intact"
         );
 
@@ -318,7 +327,7 @@ fn verify_tells_all_that_is_wrong() {
     let path = directory.path().join("model.bs");
     let check = |file: &[u8]| {
         std::fs::write(&path, file).unwrap();
-        let found = verify(&path, false, 1, &no_progress).unwrap();
+        let found = verify(&path, &VerifyOptions::default(), &no_progress).unwrap();
         found
             .problems
             .into_iter()

@@ -2,7 +2,7 @@
 
 mod checkpoint;
 
-use bigsmall::{Dtype, Error, Format, Kind, Mode, Options, compress, decompress, no_progress, packed_files, verify};
+use bigsmall::{Dtype, Error, Format, Kind, Mode, Options, VerifyOptions, compress, decompress, no_progress, packed_files, verify};
 use checkpoint::values::Values;
 use checkpoint::{Checkpoint, every_codec};
 use serde_json::Value;
@@ -103,7 +103,7 @@ fn a_model_comes_back() {
     assert_eq!(index["weight_map"]["lm_head"], shards[1]);
     assert_eq!(index["weight_map"].as_object().unwrap().len(), summary.n_tensors);
     assert_eq!(packed_files(&packed).unwrap(), summary.outputs);
-    let found = verify(&packed, false, 2, &no_progress).unwrap();
+    let found = verify(&packed, &VerifyOptions::default(), &no_progress).unwrap();
     assert_eq!((found.problems.len(), found.n_checked), (0, summary.n_tensors));
 
     decompress(&packed, &back, &OPTIONS, &no_progress).unwrap();
@@ -241,7 +241,7 @@ fn a_damaged_shard_is_named_and_nothing_is_restored() {
     let mut bytes = fs::read(&shard).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&shard, &bytes).unwrap();
-    let found = verify(&packed, false, 2, &no_progress).unwrap();
+    let found = verify(&packed, &VerifyOptions::default(), &no_progress).unwrap();
     let [problem] = &found.problems[..] else {
         panic!("one problem: {:?}", found.problems)
     };
@@ -264,7 +264,7 @@ fn a_directory_without_weights_is_an_error() {
         compress(&model, &root.path().join("packed"), &OPTIONS, &no_progress).map(|_| ()),
         compress(&model, &root.path().join("model.bs"), &OPTIONS, &no_progress).map(|_| ()),
         decompress(&model, &root.path().join("back"), &OPTIONS, &no_progress).map(|_| ()),
-        verify(&model, false, 1, &no_progress).map(|_| ()),
+        verify(&model, &VerifyOptions::default(), &no_progress).map(|_| ()),
         packed_files(&model).map(|_| ()),
     ] {
         let error = result.unwrap_err();
@@ -308,7 +308,7 @@ fn an_index_that_lies_is_refused() {
         fs::write(packed.join("bigsmall.index.json"), index.to_string()).unwrap();
         for error in [
             decompress(&packed, &back, &FORCE, &no_progress).expect_err(what),
-            verify(&packed, false, 2, &no_progress).expect_err(what),
+            verify(&packed, &VerifyOptions::default(), &no_progress).expect_err(what),
         ] {
             assert!(matches!(error.kind, Kind::Format | Kind::Version), "{what}: {error:?}");
             assert_eq!(error.path, Some(packed.join("bigsmall.index.json")), "{what}");
@@ -327,7 +327,7 @@ fn an_index_that_lies_is_refused() {
     let mut index = intact;
     index["weight_map"]["lm_head"] = format!("{}.bs", SHARDS[0]).into();
     fs::write(packed.join("bigsmall.index.json"), index.to_string()).unwrap();
-    let found = verify(&packed, false, 1, &no_progress).unwrap();
+    let found = verify(&packed, &VerifyOptions::default(), &no_progress).unwrap();
     assert_eq!(
         found.problems.iter().map(|problem| problem.tensor.as_deref()).collect::<Vec<_>>(),
         [Some("lm_head")]

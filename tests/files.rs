@@ -2,7 +2,9 @@
 
 mod checkpoint;
 
-use bigsmall::{Dtype, Error, FileSource, Format, Kind, Mode, Options, Reader, compress, decompress, no_progress, scan, verify};
+use bigsmall::{
+    Dtype, Error, FileSource, Format, Kind, Mode, Options, Reader, VerifyOptions, compress, decompress, no_progress, scan, verify,
+};
 use checkpoint::values::Values;
 use checkpoint::{Checkpoint, every_codec};
 use std::fs;
@@ -83,7 +85,7 @@ fn files_that_are_not_held_in_memory_come_back() {
     assert_eq!(summary.compressed_bytes, fs::metadata(&packed).unwrap().len());
     decompress(&packed, &back, &OPTIONS, &no_progress).unwrap();
     assert!(fs::read(&back).unwrap() == source);
-    assert_eq!(verify(&packed, false, 2, &no_progress).unwrap().problems, []);
+    assert_eq!(verify(&packed, &VerifyOptions::default(), &no_progress).unwrap().problems, []);
     assert_eq!(names(directory.path()), ["back.safetensors", "model.bs", "model.safetensors"]);
 }
 

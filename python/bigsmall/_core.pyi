@@ -153,9 +153,19 @@ def compress(
 def decompress(src: _StrPath, dst: _StrPath, *, force: bool = False, threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
     """File or directory. Every tensor's md5 is checked before the output gets its name. Same keys as `compress`."""
 
-def verify(src: _StrPath, *, fast: bool = False, threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
-    """File or directory. {"ok", "n_tensors", "n_checked", "raw_bytes", "problems": [{"path", "tensor", "block", "message"}]}. `fast`
-    checks structure, header and block directories without decoding."""
+def verify(
+    src: _StrPath,
+    *,
+    fast: bool = False,
+    sample: float | None = None,
+    seed: int = 0,
+    source: _StrPath | None = None,
+    base: _StrPath | None = None,
+    threads: int = 0,
+    progress: _Progress | None = None,
+) -> dict[str, Any]:
+    """File or directory. {"ok", "n_tensors", "n_checked", "raw_bytes", "problems": [{"path", "tensor", "block", "bytes": [start, stop],
+    "message"}]}, and of a sample "sample": {"seed", "n_blocks", "n_sampled", "confidence", "found_share"}."""
 
 def migrate(
     src: _StrPath,

@@ -180,24 +180,46 @@ def load(
         return load_tensors(path, device, threads=threads, progress=report, damaged=damaged)
 
 
-def verify(src: StrPath, *, fast: bool = False, threads: int = 0, progress: ProgressOption = None) -> Facts:
+def verify(
+    src: StrPath,
+    *,
+    fast: bool = False,
+    sample: float | None = None,
+    seed: int | None = None,
+    source: StrPath | None = None,
+    base: StrPath | None = None,
+    threads: int = 0,
+    progress: ProgressOption = None,
+) -> Facts:
     """Check a `.bs` file or a compressed directory against the digests of the original tensors.
 
     Args:
         src: the file or directory.
         fast: check only structure, header and block directories, without decoding.
+        sample: the same, and the checksums of that share of all blocks, chosen at random. Tensors of published containers, whose blocks
+            have none, count as one block each and are decoded.
+        seed: what the choice of blocks follows from; by default another one each time.
+        source: the safetensors file or directory, or a `.bs` of it, that the tensors must be equal to: names, dtypes, shapes and bytes.
+        base: what patches were made on: safetensors or `.bs`, a file or directory.
         threads: 0 means one per core.
         progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
 
     Returns:
-        `ok`; `n_tensors`, `n_checked`, `raw_bytes`; and `problems`, each with `path`, `tensor`, `block` (None when unknown) and
-        `message`.
+        `ok`; `n_tensors`, `n_checked` (decoded), `raw_bytes`; and `problems`, each with `path`, `tensor`, `block`, `bytes` (where the block
+        lies in the file: its first byte and the one behind the last), None where unknown, and `message`. Every damaged block of a
+        tensor is one.
+        Of a sample, `sample` has `seed`, `n_blocks`, `n_sampled`, and `found_share`: were that share of all blocks damaged or more, the
+        sample would have met a damaged one with the probability `confidence`.
 
     Raises:
+        OptionError: `sample` is no share, or given together with `fast`.
         OSError: FileNotFoundError, PermissionError. Everything wrong with the data is among the problems.
     """
+    seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     with reporting(progress, "verify") as report:
-        return _core.verify(src, fast=fast, threads=threads, progress=report)
+        return _core.verify(
+            src, fast=fast, sample=sample, seed=seed, source=source, base=base, threads=threads, progress=report
+        )
 
 
 def migrate(

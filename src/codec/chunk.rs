@@ -128,6 +128,17 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Where the blocks lie in a body of `body_bytes`, with their checksums.
+    pub fn blocks(&self, body_bytes: usize) -> Vec<(Range<usize>, u32)> {
+        match self {
+            Decoder::Planes(planes) => planes.checksums(0),
+            Decoder::Palette(palette) => palette.planes.checksums(0),
+            Decoder::Sparse(sparse) => sparse.blocks(),
+            Decoder::RowDelta(delta) => delta.planes.checksums(0),
+            Decoder::Zstd(frame, _) | Decoder::Context(frame, ..) => std::iter::once((0..body_bytes, frame.crc())).collect(),
+        }
+    }
+
     /// The number of blocks, for saying where in a tensor one is.
     pub fn n_blocks(&self) -> usize {
         match self {

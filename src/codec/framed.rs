@@ -25,6 +25,11 @@ impl Decoder {
         Ok(Self { crc, raw_bytes })
     }
 
+    /// The checksum of the body.
+    pub fn crc(&self) -> u32 {
+        self.crc
+    }
+
     /// Decodes the chunk with `unpack`, which fills its argument, and copies the words in `range`, of `width` bytes each.
     pub fn decode(
         &self,

@@ -81,6 +81,13 @@ impl<'a> Decoder<'a> {
         })
     }
 
+    /// Where the blocks of mask and values lie in the body, with their checksums.
+    pub fn blocks(&self) -> Vec<(Range<usize>, u32)> {
+        let mut blocks = self.mask.checksums(0);
+        blocks.extend(self.values.iter().flat_map(|values| values.checksums(self.mask_bytes)));
+        blocks
+    }
+
     /// Number of blocks of mask and values.
     pub fn n_blocks(&self) -> usize {
         self.mask.n_blocks() + self.values.as_ref().map_or(0, PlanesDecoder::n_blocks)

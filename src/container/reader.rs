@@ -37,6 +37,13 @@ const GAP_PART_BYTES: usize = 1 << 16;
 
 /// Bytes of a tensor of a published container from which several threads decode it.
 const SHARED_BYTES: u64 = 1 << 20;
+/// Bytes of a file with a checksum of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Where they lie.
+    pub range: Range<u64>,
+    crc: u32,
+}
 
 /// An open file.
 pub struct Reader<S> {
@@ -317,6 +324,68 @@ impl<S: ReadAt> Reader<S> {
             (0..index.chunks.len()).try_for_each(|chunk| self.chunk(slot, blob, dtype.layout(), &index, chunk).map(drop))
         };
         self.placed(tensor, check())
+    }
+
+    /// The tensors and packs that have a blob of their own: the number of the blob, and the tensor that stands for it in messages.
+    pub fn blobs(&self) -> Vec<(usize, usize)> {
+        let n_tensors = self.header.entries.len();
+        let has_blob = |&tensor: &usize| matches!(self.header.entries[tensor].storage, Storage::Blob(_));
+        let packs = self.header.packs.iter().enumerate();
+        (0..n_tensors)
+            .filter(has_blob)
+            .map(|tensor| (tensor, tensor))
+            .chain(packs.filter_map(|(i, pack)| Some((n_tensors + i, *pack.members.first()?))))
+            .collect()
+    }
+
+    /// The blob in which a tensor's words are stored, if it is one of [`Reader::blobs`].
+    pub fn blob_of(&self, tensor: usize) -> Option<usize> {
+        match &self.master(tensor).1.storage {
+            Storage::Blob(_) => Some(self.master(tensor).0),
+            Storage::Packed { pack, .. } => Some(self.header.entries.len() + pack),
+            Storage::Empty | Storage::Constant(_) | Storage::Tied(_) | Storage::Published(_) => None,
+        }
+    }
+
+    /// The blocks of a blob, in order, as far as its index and the heads of its chunks tell of them.
+    ///
+    /// # Errors
+    /// `Io`, `Corrupt`.
+    pub fn blocks(&self, blob: usize) -> Result<Vec<Block>> {
+        let (stored, dtype, n_words) = self.slot(blob);
+        let start = stored.range.start;
+        let layout = dtype.layout();
+        if stored.codec == Codec::Stored {
+            let raw_bytes = n_words * layout.word_bytes() as u64;
+            let crcs = self.read(start + raw_bytes..stored.range.end)?;
+            return Ok((0..raw_bytes)
+                .step_by(STORED_SPAN_BYTES as usize)
+                .zip(crcs.as_chunks::<4>().0)
+                .map(|(at, crc)| Block {
+                    range: start + at..start + raw_bytes.min(at + STORED_SPAN_BYTES),
+                    crc: u32::from_le_bytes(*crc),
+                })
+                .collect());
+        }
+        let index = self.index(blob)?;
+        let mut blocks = Vec::new();
+        for chunk in 0..index.chunks.len() {
+            let (decoder, body) = self.chunk(blob, stored, layout, &index, chunk)?;
+            let within = decoder.blocks((body.end - body.start) as usize).into_iter();
+            blocks.extend(within.map(|(range, crc)| Block {
+                range: body.start + range.start as u64..body.start + range.end as u64,
+                crc,
+            }));
+        }
+        Ok(blocks)
+    }
+
+    /// Whether a block matches its checksum.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn is_intact(&self, block: &Block) -> Result<bool> {
+        Ok(crc32fast::hash(&self.read(block.range.clone())?) == block.crc)
     }
 
     fn place(&self, error: Error) -> Error {

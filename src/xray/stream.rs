@@ -31,15 +31,15 @@ impl Stream {
             };
         }
         let n = n as f64;
-        let smoothed = n + SMOOTHING * counts.len() as f64;
-        let (mut entropy, mut square, mut divergence, mut n_seen) = (0.0, 0.0, 0.0, 0u32);
+        let n_seen = counts.iter().filter(|count| **count > 0).count();
+        let smoothed = n + SMOOTHING * n_seen as f64;
+        let (mut entropy, mut square, mut divergence) = (0.0, 0.0, 0.0);
         for (&count, &odds) in counts.iter().zip(odds).filter(|(count, _)| **count > 0) {
             let p = count as f64 / n;
             let bits = -p.log2();
             entropy += p * bits;
             square += p * bits * bits;
             divergence += p * (-bits - ((odds * n + SMOOTHING) / smoothed).log2());
-            n_seen += 1;
         }
         let correction = (n_seen - 1) as f64 / (2.0 * n * LN_2);
         Self {

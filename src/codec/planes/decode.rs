@@ -61,6 +61,15 @@ impl<'a> Decoder<'a> {
         self.offsets[block]..self.offsets[block + 1]
     }
 
+    /// Where the blocks of a body that begins at `start` lie, with their checksums.
+    pub fn checksums(&self, start: usize) -> Vec<(Range<usize>, u32)> {
+        let of = |block: usize| {
+            let Range { start: first, end } = self.block_bytes(block);
+            (start + first..start + end, self.head.blocks[block].crc)
+        };
+        (0..self.n_blocks()).map(of).collect()
+    }
+
     /// The blocks that hold any of the words in `range`.
     pub fn blocks_of(&self, range: &Range<usize>) -> Vec<usize> {
         let overlaps = |piece: &Piece| piece.start < range.end && piece.start + piece.len > range.start;
