@@ -24,8 +24,8 @@ mod core {
     use super::functions::{
         codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, migrate, packed_files, published_kv_entry, scan,
         verify,
+        codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, published_kv_entry, scan,
     };
-    use super::functions::{codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, scan};
     #[pymodule_export]
     use super::inspect::xray;
     #[pymodule_export]

@@ -62,10 +62,9 @@ impl OtherFiles<'_> {
 
     fn is_kept_elsewhere(&self, file: &Path) -> bool {
         let name = file_name(file);
-        is_weights(file) || name == INDEX || name == PUBLISHED_INDEX || Some(&*name) == self.source_index
         // Sidecars mend nothing but the files they were made of.
         let name = name.strip_suffix(SIDECAR_END).unwrap_or(&name);
-        is_weights(Path::new(name)) || name == INDEX || Some(name) == self.source_index
+        is_weights(Path::new(name)) || name == INDEX || name == PUBLISHED_INDEX || Some(name) == self.source_index
     }
 
     fn copy_file(&self, from: &Path, to: &Path) -> Result<()> {
