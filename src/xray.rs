@@ -168,7 +168,7 @@ fn examine(weights: &Weights, index: usize, options: &XrayOptions, ticker: &Tick
         .try_reduce_with(|a, b| Ok(a.merged(b)))
         .unwrap_or_else(|| Ok(Histogram::new(format)))?;
     let moments = histogram.moments();
-    let control = Control::new(Shape::Normal, format, moments.mean, moments.std);
+    let control = Control::new(Shape::Normal, format, moments.mean, moments.unrounded_std);
     let [sign, exponent, mantissa] = histogram.marginals();
     let [control_sign, control_exponent, control_mantissa] = control.marginals();
     let streams = [
@@ -176,7 +176,7 @@ fn examine(weights: &Weights, index: usize, options: &XrayOptions, ticker: &Tick
         Stream::new(&exponent, control_exponent),
         Stream::new(&mantissa, control_mantissa),
     ];
-    let uniform = Control::new(Shape::Uniform, format, moments.mean, moments.std);
+    let uniform = Control::new(Shape::Uniform, format, moments.mean, moments.unrounded_std);
     let (ratio_pct, control_ratio_pct) = match format.word_bits() {
         8 => {
             let byte = Stream::new(&histogram.words(), &control.words());

@@ -216,7 +216,7 @@ fn directories_have_the_tensors_that_their_shards_leave_out() {
     for (name, master) in duplicates {
         assert!(words(name) == words(master["master"].as_str().unwrap()), "{name}");
     }
-    let found = bigsmall::verify(&directory, false, 2, &no_progress).unwrap();
+    let found = bigsmall::verify(&directory, &bigsmall::VerifyOptions::default(), &no_progress).unwrap();
     assert_eq!((found.problems, found.n_tensors), (vec![], named.len()));
     let target = tempfile::tempdir().unwrap();
     let target = target.path().join("model");

@@ -342,3 +342,25 @@ def test_the_installed_command(tmp_path: Path) -> None:
     if not command.exists():
         pytest.skip("the package is not installed beside this interpreter")
     assert subprocess.run([command, "--version"], capture_output=True, text=True, check=True).stdout == f"bigsmall {bigsmall.__version__}\n"
+
+
+def test_benchmark_beside_others(source: Path, cli: Cli) -> None:
+    done = cli("benchmark", source, "--against", "zlib,lzma", "--no-detail")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[-3:]]
+    assert [row[0] for row in rows] == ["bigsmall", "zlib", "lzma"]
+    facts = json.loads(cli("benchmark", source, "--against", "zlib", "--json").stdout)
+    zlib = facts["against"]["zlib"]
+    assert 0 < zlib["compressed_bytes"] < zlib["raw_bytes"] < facts["source_bytes"]
+    assert zlib["left_out_bytes"] == 0
+
+
+def test_a_rival_that_is_missing_or_unknown_is_named(source: Path, cli: Cli) -> None:
+    done = cli("benchmark", source, "--against", "zlib,none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no rival 'none'" in done.stderr
+    try:
+        import zipnn  # noqa: F401
+    except ImportError:
+        done = cli("benchmark", source, "--against", "zipnn")
+        assert (done.returncode, done.stderr) == (1, "bigsmall: error: zipnn is not installed: pip install zipnn\n")

@@ -217,9 +217,7 @@ def verify(
     """
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed
     with reporting(progress, "verify") as report:
-        return _core.verify(
-            src, fast=fast, sample=sample, seed=seed, source=source, base=base, threads=threads, progress=report
-        )
+        return _core.verify(src, fast=fast, sample=sample, seed=seed, source=source, base=base, threads=threads, progress=report)
 
 
 def migrate(

@@ -7,8 +7,8 @@ use super::format::Format;
 const BAND: f64 = 0.02;
 /// The same for traces of another precision in the mantissa.
 const RESIDUE: f64 = 0.005;
-/// Divergence of exponents, in bits, from those of random weights up to which nothing tells the two apart: trained weights begin at twice that.
-const RANDOM: f64 = 0.001;
+/// Divergence of exponents, in bits, from those of random weights up to which nothing tells the two apart: most trained weights are at ten times that.
+const RANDOM: f64 = 0.0003;
 /// Share of F32 words with a zero low half from which they come from BF16.
 const BF16_SHARE: f64 = 0.1;
 /// Entropy of signs, in bits, below which one of them prevails.

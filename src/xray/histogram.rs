@@ -19,6 +19,8 @@ pub struct Histogram {
 pub struct Moments {
     pub mean: f64,
     pub std: f64,
+    /// The deviation that the numbers had before they were rounded, or cut, by Sheppard's correction.
+    pub unrounded_std: f64,
     pub excess_kurtosis: f64,
     pub n_non_finite: u64,
 }
@@ -104,12 +106,13 @@ impl Histogram {
     /// Moments of the finite values.
     pub fn moments(&self) -> Moments {
         let format = self.format;
-        let (mut values, mut n_non_finite) = (Vec::new(), 0);
+        let (mut values, mut n_non_finite, mut widths) = (Vec::new(), 0, Vec::new());
         for (word, &count) in self.words().iter().enumerate().filter(|(_, count)| **count > 0) {
             let (is_negative, magnitude) = (word >= format.n_magnitudes(), word % format.n_magnitudes());
             if format.is_finite(is_negative, magnitude) {
                 let value = format.middle(magnitude);
                 values.push((if is_negative { -value } else { value }, count as f64));
+                widths.push(format.boundary(magnitude + 1) - format.boundary(magnitude));
             } else {
                 n_non_finite += count;
             }
@@ -135,6 +138,18 @@ impl Histogram {
         };
         let mean = about(0.0, 1);
         let variance = about(mean, 2);
+        let rounding = values
+            .iter()
+            .zip(&widths)
+            .map(|((_, count), width)| count * (width / unit).powi(2))
+            .sum::<f64>()
+            / n
+            / 12.0;
+        let unrounded = if format.is_cut() {
+            variance + rounding
+        } else {
+            (variance - rounding).max(0.0)
+        };
         let fourth = if variance > 0.0 {
             about(mean, 4) / (variance * variance)
         } else {
@@ -143,6 +158,7 @@ impl Histogram {
         Moments {
             mean: mean * unit,
             std: variance.sqrt() * unit,
+            unrounded_std: if variance > 0.0 { unrounded.sqrt() * unit } else { 0.0 },
             excess_kurtosis: fourth - 3.0,
             n_non_finite,
         }

@@ -12,16 +12,19 @@ from typing import Any
 from .. import files
 from ..stream.memory import peak_resident_set
 from ..summary import ratio_pct, stat
-from . import kinds
+from . import kinds, rivals
 from .arguments import add_json, add_mode, add_progress, add_source, add_threads
 from .outcome import CommandError, Exit
-from .printer import emit, mebibytes, n_bytes, percent
+from .printer import emit, mebibytes, n_bytes, percent, table
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_source(parser, "safetensors file, or model directory")
     parser.add_argument("-o", "--output", metavar="OUT", type=Path, help="keep the compressed output here")
     parser.add_argument("--force", action="store_true", help="replace an existing output")
+    parser.add_argument(
+        "--against", metavar="NAMES", default="", help=f"other compressors in the same run, separated by commas: {', '.join(rivals.RIVALS)}"
+    )
     parser.add_argument("--no-detail", action="store_true", help="no table of the kinds of tensors")
     add_mode(parser)
     add_threads(parser)
@@ -31,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Exit:
     shared = {"threads": args.threads, "progress": args.progress}
+    modules = rivals.named(args.against)
     with tempfile.TemporaryDirectory(prefix="bigsmall-") as scratch:
         compressed = args.output or files.compressed_path(Path(scratch, args.src.resolve().name))
         restored = Path(scratch, "restored")
@@ -52,8 +56,10 @@ def run(args: argparse.Namespace) -> Exit:
         "peak_rss_bytes": peak_resident_set(),
         "ok": checked["ok"],
         "kinds": kinds.totals(rows),
+        "against": {name: rivals.measure(name, module, args.src) for name, module in modules.items()},
     }
-    emit(facts, [*_lines(facts), *([] if args.no_detail else ["", *kinds.lines(rows)])], as_json=args.json)
+    detail = [] if args.no_detail else ["", *kinds.lines(rows)]
+    emit(facts, [*_lines(facts), *_against(facts), *detail], as_json=args.json)
     if not checked["ok"]:
         raise CommandError(f"{args.src}: the compressed output does not verify", Exit.BAD_DATA)
     return Exit.DONE
@@ -79,3 +85,43 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         f"  verify:     {speed('verify')}  {'OK' if facts['ok'] else 'FAIL'}",
         f"  peak RSS:   {'unknown' if peak is None else mebibytes(peak)}",
     ]
+
+
+def _against(facts: dict[str, Any]) -> list[str]:
+    """A table of all compressors, speeds in MB/s of the tensors' bytes; none without rivals."""
+    if not facts["against"]:
+        return []
+
+    def speed(one: dict[str, Any], step: str) -> str:
+        rate = one[step]["bytes_per_s"]
+        return "-" if rate is None else f"{rate / 1e6:,.0f}"
+
+    ours = (
+        "bigsmall",
+        f"{facts['mode']}, files, md5 of all",
+        percent(facts["ratio_pct"]),
+        speed(facts, "compress"),
+        speed(facts, "decompress"),
+    )
+    rows = [
+        (name, f"{one['setting']}, memory", percent(one["ratio_pct"]), speed(one, "compress"), speed(one, "decompress"))
+        for name, one in facts["against"].items()
+    ]
+    return ["", *table(("", "setting", "ratio", "compress MB/s", "decompress MB/s"), [ours, *rows], left=2)]
+
+
+def peak_rss_bytes() -> int | None:
+    """The most memory this process has had resident, mapped files included; None where the system does not tell."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        status = ""
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
+    # Bytes on macOS, which is where there is no /proc.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
