@@ -11,7 +11,7 @@ use crate::pool::{self, scaled};
 use crate::safetensors::Checkpoint;
 use crate::sink::{Scratch, hidden_directory};
 use crate::source::FileSource;
-use crate::verify::verify_file;
+use crate::verify::{VerifyOptions, verify_file};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -133,7 +133,11 @@ pub(crate) fn rewrite(reader: &Reader<FileSource>, successor: &Path, options: &O
         ..*options
     };
     compress_model(&Model::of(&checkpoint), successor, &current, &pass(1))?;
-    let found = verify_file(successor, false, options.threads, &pass(2))?;
+    let verifying = VerifyOptions {
+        threads: options.threads,
+        ..VerifyOptions::default()
+    };
+    let found = verify_file(successor, &verifying, &pass(2))?;
     if let Some(problem) = found.problems.into_iter().next() {
         return Err(Error::corrupt(format!("the new file does not read back: {}", problem.message)));
     }

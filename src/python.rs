@@ -23,8 +23,6 @@ mod core {
     #[pymodule_export]
     use super::functions::{
         codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, migrate, packed_files, published_kv_entry, scan,
-        verify,
-        codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, packed_files, published_kv_entry, scan,
     };
     #[pymodule_export]
     use super::inspect::xray;

@@ -1,23 +1,31 @@
 //! What compressing would do, told from a sample.
 
 use crate::codec::Spare;
-use crate::codec::chunk::Encoding;
+use crate::codec::chunk::{Decoder, Encoding};
 use crate::codec::context::Matrix;
 use crate::codec::planes::{Pools, units};
 use crate::codec::select::{self, Choice, Words};
 use crate::compress::Model;
 use crate::dtype::Dtype;
 use crate::error::Result;
+use crate::limits::BLOCK_WORDS;
 use crate::options::Mode;
 use crate::pool::Ticker;
 use crate::simd::Isa;
 use crate::survey::{Handling, survey};
 use rayon::prelude::*;
 
-/// Bytes that a tensor's record and the filling before its blob take, roughly.
-const RECORD_BYTES: u64 = 72;
+/// Bytes that a tensor's record takes in the compressed header, roughly: most of them are its md5.
+const RECORD_BYTES: u64 = 31;
+/// Bytes that a blob takes besides: its index, and half of what fills it up.
+const BLOB_BYTES: u64 = 48;
 /// Bytes that the file itself takes besides.
 const FILE_BYTES: u64 = 256;
+/// Words of a tensor that are coded, and the stretches of whole rows that they are taken in: rows of one kind lie together.
+const SAMPLE_WORDS: usize = 1 << 17;
+const N_STRETCHES: usize = 64;
+/// Bytes that a block takes for itself: states of a stream, counts and checksum.
+const BLOCK_BYTES: u64 = 144;
 
 /// What is expected of one tensor.
 #[derive(Clone, Debug)]
@@ -76,7 +84,7 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode, ticker: &Ticker) -> Resu
                 let words = stored[i].words;
                 let n_words = words.bytes.len() / words.layout.word_bytes();
                 let (choice, bytes) = estimate(words, &[(words.matrix, n_words)], &survey.pools, mode, isa);
-                (kind_of(&choice), bytes, None)
+                (kind_of(&choice), bytes + BLOB_BYTES, None)
             }
         };
         let widened_bytes = widened(words);
@@ -113,16 +121,17 @@ fn kind_of(choice: &Choice) -> &'static str {
 }
 
 fn estimate(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode: Mode, isa: Isa) -> (Choice, u64) {
-    let raw_bytes = words.bytes.len() as u64;
-    let choice = select::choose(words, tensors, pools, mode, isa);
+    // A pack is told from its beginning, whose tensors are known.
+    let sample = if tensors.len() > 1 {
+        words.bytes[..words.bytes.len().min(SAMPLE_WORDS * words.layout.word_bytes())].to_vec()
+    } else {
+        sample(words)
+    };
+    let sampled = Words { bytes: &sample, ..words };
+    let (raw_bytes, sample_bytes) = (words.bytes.len() as u64, sample.len().max(1) as u64);
+    let choice = select::choose(sampled, tensors, pools, mode, isa);
     let Choice::Chunked(codec) = choice else {
         return (choice, raw_bytes);
-    };
-    // A pack is told from its beginning, whose tensors are known; a tensor from a sample of its rows.
-    let sample = if tensors.len() > 1 {
-        words.bytes[..words.bytes.len().min(select::SAMPLE_WORDS * words.layout.word_bytes())].to_vec()
-    } else {
-        select::sample(words)
     };
     let (layout, row_words, spare, may_sort) = (words.layout, words.row_words, Spare::default(), mode.may_sort());
     let encoding = Encoding {
@@ -135,8 +144,40 @@ fn estimate(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode: 
         isa,
         spare: &spare,
     };
-    let bytes = encoding.encode(0, &sample).map_or(sample.len(), |coded| coded.bytes()) as u64;
-    (choice, (bytes as u128 * raw_bytes as u128 / sample.len().max(1) as u128) as u64)
+    let Some(coded) = encoding.encode(0, &sample) else {
+        return (choice, raw_bytes);
+    };
+    let scaled = |bytes: u64, to: u64, of: u64| (bytes as u128 * to as u128 / of as u128) as u64;
+    let n_words = sample.len() / layout.word_bytes();
+    let decoder = Decoder::new(isa, codec, layout, pools, tensors, &coded.head, 0..n_words, coded.body.len());
+    let n_blocks = decoder.map_or(0, |decoder| decoder.n_blocks()) as u64;
+    if raw_bytes == sample_bytes || n_blocks <= 1 {
+        return (choice, scaled(coded.bytes() as u64, raw_bytes, sample_bytes));
+    }
+    // Heads and blocks do not become more as words do: a class has one block at least, in the sample as in all.
+    let content = (coded.body.len() as u64).saturating_sub(n_blocks * BLOCK_BYTES);
+    let n_more = (raw_bytes - sample_bytes) / (BLOCK_WORDS * layout.word_bytes()) as u64;
+    let bytes = coded.head.len() as u64 + scaled(content, raw_bytes, sample_bytes) + (n_blocks + n_more) * BLOCK_BYTES;
+    (choice, bytes)
+}
+
+/// All words of a small tensor, or stretches of whole rows of a large one.
+fn sample(words: Words<'_>) -> Vec<u8> {
+    let width = words.layout.word_bytes();
+    let n_words = words.bytes.len() / width;
+    if n_words <= SAMPLE_WORDS {
+        return words.bytes.to_vec();
+    }
+    let unit = units::unit_words(words.row_words).min(SAMPLE_WORDS);
+    let n_stretches = N_STRETCHES.min(SAMPLE_WORDS / unit);
+    let stretch = SAMPLE_WORDS / n_stretches / unit * unit;
+    let mut sample = Vec::with_capacity(n_stretches * stretch * width);
+    for k in 0..n_stretches {
+        let start = (n_words - stretch) as u128 * k as u128 / (n_stretches - 1).max(1) as u128;
+        let start = start as usize / unit * unit;
+        sample.extend_from_slice(&words.bytes[start * width..][..stretch * width]);
+    }
+    sample
 }
 
 /// Bytes of units whose words are all widened from BF16, and from F16 but not BF16.

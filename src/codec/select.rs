@@ -10,7 +10,7 @@ use crate::simd::Isa;
 use std::collections::HashSet;
 
 /// Words of a sample, taken as a few stretches of whole rows.
-pub(crate) const SAMPLE_WORDS: usize = 1 << 18;
+const SAMPLE_WORDS: usize = 1 << 18;
 const N_STRETCHES: usize = 4;
 /// Words that a look at their likeness takes.
 const LOOK_WORDS: usize = 1 << 13;
@@ -186,7 +186,7 @@ fn top(word: &[u8]) -> u16 {
 }
 
 /// All words of a small tensor, or some stretches of whole rows of a large one.
-pub(crate) fn sample(words: Words<'_>) -> Vec<u8> {
+fn sample(words: Words<'_>) -> Vec<u8> {
     let width = words.layout.word_bytes();
     let n = words.bytes.len() / width;
     if n <= SAMPLE_WORDS {

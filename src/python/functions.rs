@@ -110,29 +110,6 @@ pub fn migrate<'py>(
     Ok(dict)
 }
 
-/// Checks a file or directory.
-#[pyfunction]
-#[pyo3(signature = (src, *, fast=false, threads=0, progress=None))]
-pub fn verify<'py>(py: Python<'py>, src: PathBuf, fast: bool, threads: usize, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
-    let found = PyProgress::new(progress).run(py, |progress| crate::verify(&src, fast, threads, progress))?;
-    let problems = PyList::empty(py);
-    for problem in &found.problems {
-        let dict = PyDict::new(py);
-        dict.set_item("path", problem.path.as_os_str())?;
-        dict.set_item("tensor", &problem.tensor)?;
-        dict.set_item("block", problem.block)?;
-        dict.set_item("message", &problem.message)?;
-        problems.append(dict)?;
-    }
-    let dict = PyDict::new(py);
-    dict.set_item("ok", found.problems.is_empty())?;
-    dict.set_item("n_tensors", found.n_tensors)?;
-    dict.set_item("n_checked", found.n_checked)?;
-    dict.set_item("raw_bytes", found.raw_bytes)?;
-    dict.set_item("problems", problems)?;
-    Ok(dict)
-}
-
 /// Estimates what compressing a file or directory would do.
 #[pyfunction]
 #[pyo3(signature = (src, *, mode="balanced", threads=0, progress=None))]

@@ -108,20 +108,3 @@ def _against(facts: dict[str, Any]) -> list[str]:
         for name, one in facts["against"].items()
     ]
     return ["", *table(("", "setting", "ratio", "compress MB/s", "decompress MB/s"), [ours, *rows], left=2)]
-
-
-def peak_rss_bytes() -> int | None:
-    """The most memory this process has had resident, mapped files included; None where the system does not tell."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        status = ""
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ModuleNotFoundError:
-        return None
-    # Bytes on macOS, which is where there is no /proc.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -32,11 +32,6 @@ def note(text: str) -> None:
     # Given None as its file, print would write to stdout.
     if sys.stderr is not None:
         print(f"bigsmall: {printable(text)}", file=sys.stderr)
-def warn(text: str) -> None:
-    """One line on stderr."""
-    # Given None as its file, print would write to stdout.
-    if sys.stderr is not None:
-        print(f"bigsmall: warning: {printable(text)}", file=sys.stderr)
 
 
 def printable(line: str) -> str:

@@ -12,7 +12,7 @@ from ..layers import kind_of
 from ..xray import CODER_BAND, xray
 from .arguments import add_force, add_progress, add_source, add_threads, natural
 from .outcome import CommandError, Exit
-from .printer import emit, percent, table, warn
+from .printer import emit, note, percent, table
 
 SHOWN_TENSORS = 40
 STDOUT = "-"
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> Exit:
     if args.json == STDOUT or not args.json_only:
         emit(facts, _lines(facts, every=args.verbose), as_json=args.json == STDOUT)
     if facts["looks_untrained"]:
-        warn(f"{args.src}: LOOKS UNTRAINED: {_n_random(facts)} have the exponents of random weights; were they loaded at all?")
+        note(f"warning: {args.src}: LOOKS UNTRAINED: {_n_random(facts)} have the exponents of random weights; were they loaded at all?")
     return Exit.DONE
 
 
