@@ -28,13 +28,13 @@ from child import ChildError
 from environment import InstallError
 from inputs import Inputs, Kind
 from results import Results, build_id
-from sections import codec, load, memory, published, sizes, speed, startup
+from sections import codec, load, memory, published, sizes, speed, startup, stream
 
 BENCH = Path(__file__).resolve().parent
 PAGE = BENCH.parent / "docs" / "benchmarks.md"
 PLOT = Path("img", "decode-speed-against-size.png")
 
-SECTIONS = ("sizes", "speed", "load", "published", "memory", "startup")
+SECTIONS = ("sizes", "speed", "load", "published", "memory", "stream", "startup")
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def write(run: Run, sections: list[str]) -> None:
         parts["published"] = tables.published_table(published.measure(run))
     if "memory" in sections:
         parts["memory"] = tables.memory_table(memory.measure(run))
+    if "stream" in sections:
+        parts["stream"] = tables.stream_table(stream.measure(run))
     if "startup" in sections:
         parts["startup"] = tables.startup_table(startup.measure(run))
     page.parent.mkdir(parents=True, exist_ok=True)

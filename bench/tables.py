@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from inputs import MIB
-from sections import codec, load, memory, published, sizes, speed, startup
+from sections import codec, load, memory, published, sizes, speed, startup, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -205,6 +205,34 @@ def memory_table(rows: Sequence[memory.Row]) -> str:
             body.append((size, row.case.mode, name, seconds, mib(private), f"< {mib(aim)}", resident))
     failures = not_measured((f"the {row.case.mode} model", row.facts) for row in rows)
     return f"{table(head, body, n_left=3)}\n\n{verdict(missed)}{failures}"
+
+
+def stream_table(measured: stream.Rows) -> str:
+    whole = measured.rows[0].facts
+    if "error" in whole:
+        return not_measured([("the model", whole)]).strip()
+    head = ("the model", "tokens/s", "of whole, %", "aim", "weights at most, MB", "process grew by, MB", "aim", "a layer decodes in, ms")
+    room = measured.non_layer_bytes + 2 * measured.layer_bytes + stream.ROOM_BYTES
+    body, missed = [], []
+    for way, facts in measured.rows:
+        share = facts["tokens_per_s"] / whole["tokens_per_s"]
+        grown, bound = facts["grown_bytes"], facts["bound_bytes"]
+        of_memory = way.streams and way.compressed_in != "disk"
+        needs_room = way.streams and way.compressed_in != "ram"
+        decode = f"{1e3 * facts['decode_s']:.1f}" if facts["decode_s"] else ""
+        aims = f"{100 * stream.SPEED_AIM:.0f}" if of_memory else "", f"< {room / 1e6:,.0f}" if needs_room else ""
+        cells = f"{facts['tokens_per_s']:.2f}", f"{100 * share:.0f}", aims[0], f"{bound / 1e6:,.0f}", f"{grown / 1e6:,.0f}", aims[1], decode
+        body.append((way.label, *cells))
+        if of_memory and share < stream.SPEED_AIM:
+            missed.append(f"{way.label}: {100 * share:.0f} instead of {100 * stream.SPEED_AIM:.0f} %")
+        if needs_room and grown > room:
+            missed.append(f"{way.label}: {grown / 1e6:,.0f} MB instead of {room / 1e6:,.0f}")
+    on_disk = next(facts for way, facts in measured.rows if way.compressed_in == "disk")
+    of_disk = on_disk["tokens_per_s"] / measured.disk_tokens_per_s
+    if of_disk < stream.DISK_AIM:
+        missed.append(f"from disk: {100 * of_disk:.0f} instead of {100 * stream.DISK_AIM:.0f} % of its speed")
+    disk = f"Read from beginning to end, the disk gives the layers for {measured.disk_tokens_per_s:.2f} tokens a second."
+    return f"{table(head, body)}\n\n{disk} {verdict(missed)}"
 
 
 def startup_table(rows: Sequence[startup.Row]) -> str:
