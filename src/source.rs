@@ -4,6 +4,7 @@
 pub mod held;
 
 use crate::error::{Error, Result};
+use crate::limits::MAX_HEADER_BYTES;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,14 @@ pub trait ReadAt: Sync + Send {
     /// Where it is, for messages.
     fn path(&self) -> Option<&Path> {
         None
+    }
+    /// The contents of a small file in the same directory. None where there is none.
+    ///
+    /// # Errors
+    /// `Io`; `Format` if the file is not small.
+    fn beside(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let _ = name;
+        Ok(None)
     }
 }
 
@@ -58,6 +67,10 @@ impl ReadAt for Box<dyn ReadAt> {
     fn path(&self) -> Option<&Path> {
         (**self).path()
     }
+
+    fn beside(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        (**self).beside(name)
+    }
 }
 
 /// A file, read with system calls: unlike a map, it may shrink while it is read, which is then an error and not a signal.
@@ -93,6 +106,19 @@ impl ReadAt for FileSource {
 
     fn path(&self) -> Option<&Path> {
         Some(&self.path)
+    }
+
+    fn beside(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.path.with_file_name(name);
+        let at = |error| Error::io(error, &path);
+        match path.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(error)),
+            Ok(metadata) if metadata.len() > MAX_HEADER_BYTES => {
+                Err(Error::format("the file is longer than any of its kind").at_path(&path))
+            }
+            Ok(_) => std::fs::read(&path).map(Some).map_err(at),
+        }
     }
 }
 

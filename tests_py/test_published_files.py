@@ -14,6 +14,7 @@ from safetensors import safe_open as open_source
 import bigsmall
 from bigsmall.loading import decoded_tensors
 from bigsmall.published import kv_entry
+from hub_server import Hub
 
 GOLDEN = Path(__file__).resolve().parents[1] / "tests" / "golden" / "published"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "published"
@@ -118,3 +119,12 @@ def test_directories_have_the_tensors_that_shards_leave_out() -> None:
     assert bytes(tensors["lm_head.weight"]) == bytes(tensors["model.embed_tokens.weight"])
     tied = {row["name"]: row["tied_to"] for row in bigsmall.stat(GOLDEN / "hub")}
     assert tied["lm_head.weight"] == "model.embed_tokens.weight"
+
+
+def test_so_have_those_of_the_hub(hub: Hub) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("huggingface_hub")
+    hub.add_folder("me/published", GOLDEN / "hub")
+    state_dict = bigsmall.stream_from_hub("me/published")
+    assert set(state_dict) == set(dict(decoded_tensors(GOLDEN / "hub")))
+    assert state_dict["lm_head.weight"].equal(state_dict["model.embed_tokens.weight"])

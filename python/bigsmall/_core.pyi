@@ -81,7 +81,11 @@ class Tensor:
 
 @type_check_only
 class _Source(Protocol):
-    """Bytes that are read at offsets, by several threads. What `read_at` raises comes out of the reader as it is."""
+    """Bytes that are read at offsets, by several threads. What `read_at` raises comes out of the reader as it is.
+
+    A source may also have `read_beside(name)`, which gives the bytes of a small file of the same directory, or None: published shards
+    leave out tensors that their index tells of.
+    """
 
     @property
     def path(self) -> str:

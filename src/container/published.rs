@@ -17,7 +17,6 @@ use serde_json::{Map, Value};
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
 
 /// How a tensor is stored that is neither empty nor tied to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,11 +177,12 @@ struct MemberRecord {
     extra: Option<Extra>,
 }
 
-/// Parses and validates the header of a file of `file_bytes`. The directory of a shard, if `path` tells where that is, may have tensors for it.
+/// Parses and validates the header of a file of `file_bytes`. `index` is that of its directory, if it has one: tensors of
+/// the model may be told there alone.
 ///
 /// # Errors
-/// `Format` if it contradicts itself or the file's length, `Version` if it names what this release does not know; `Io` for the index.
-pub fn parse(version: Version, stored: &[u8], file_bytes: u64, path: Option<&Path>) -> Result<Header> {
+/// `Format` if it contradicts itself or the file's length, `Version` if it names what this release does not know.
+pub fn parse(version: Version, stored: &[u8], file_bytes: u64, index: Option<&[u8]>) -> Result<Header> {
     let data = PREFIX_BYTES + stored.len() as u64..file_bytes;
     let mut parsed = if version.is_published_dual() {
         parse_dual(json(stored)?, &data)?
@@ -190,8 +190,8 @@ pub fn parse(version: Version, stored: &[u8], file_bytes: u64, path: Option<&Pat
         parse_tensors(json(stored)?, &data)?
     };
     let n_stored = parsed.entries.len();
-    if let Some(path) = path.filter(|_| !version.is_published_dual()) {
-        duplicates::add(path, &mut parsed.entries)?;
+    if let Some(index) = index {
+        duplicates::add(index, &mut parsed.entries)?;
     }
     check_total(&parsed.entries)?;
     check_metadata(parsed.metadata.as_ref())?;

@@ -3,7 +3,7 @@
 use super::header::{Blob, Entry, Header, Storage};
 use super::kept::Kept;
 use super::published::{self, Published};
-use super::{DIGEST_BYTES, PREFIX_BYTES, Version};
+use super::{DIGEST_BYTES, INDEX, PREFIX_BYTES, Version};
 use crate::buffer::Buffer;
 use crate::codec::blob::Index;
 use crate::codec::chunk::Decoder;
@@ -129,7 +129,8 @@ impl<S: ReadAt> Reader<S> {
         let (signed, digest) = start.split_at((PREFIX_BYTES + header_bytes) as usize);
         let stored = &signed[PREFIX_BYTES as usize..];
         let header = if version.is_published() {
-            published::parse(version, stored, file_bytes, source.path())?
+            let index = if version.is_published_dual() { None } else { source.beside(INDEX)? };
+            published::parse(version, stored, file_bytes, index.as_deref())?
         } else if Md5::of(signed).0 == *digest {
             Header::parse(stored, file_bytes)?
         } else {

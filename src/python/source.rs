@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Opens a path, or takes an object that has `path`, `n_bytes` and `read_at(offset, n_bytes)`.
+/// Opens a path, or takes an object that has `path`, `n_bytes` and `read_at(offset, n_bytes)`; if it has `read_beside(name)` too, that gives
+/// the bytes of another file of its directory, or None.
 pub fn open(source: &Bound<'_, PyAny>) -> PyResult<Box<dyn ReadAt>> {
     let py = source.py();
     if source.hasattr(intern!(py, "read_at"))? {
@@ -55,5 +56,20 @@ impl ReadAt for Object {
 
     fn path(&self) -> Option<&Path> {
         Some(&self.path)
+    }
+
+    fn beside(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let read = |py: Python<'_>| -> PyResult<Option<Vec<u8>>> {
+            let object = self.object.bind(py);
+            if !object.hasattr(intern!(py, "read_beside"))? {
+                return Ok(None);
+            }
+            let answer = object.call_method1(intern!(py, "read_beside"), (name,))?;
+            if answer.is_none() {
+                return Ok(None);
+            }
+            Ok(Some(Bytes::of(&answer)?.as_slice().to_vec()))
+        };
+        Python::attach(read).map_err(|raised| Error::io(io::Error::other(raised), &self.path))
     }
 }

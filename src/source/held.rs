@@ -71,6 +71,10 @@ impl<S: ReadAt> ReadAt for Held<S> {
     fn path(&self) -> Option<&Path> {
         self.source.path()
     }
+
+    fn beside(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        self.source.beside(name)
+    }
 }
 
 #[cfg(test)]

@@ -17,9 +17,13 @@ FIRST_WAIT_S = 0.25
 class RemoteFile:
     """A file of the Hub for `bigsmall.Reader`: every read is a request for a range of its bytes, and nothing is written to disk."""
 
-    def __init__(self, repo_id: str, name: str, n_bytes: int, *, commit: str, token: str | bool | None = None) -> None:
+    def __init__(
+        self, repo_id: str, name: str, n_bytes: int, *, commit: str, token: str | bool | None = None, files: "Listing | None" = None
+    ) -> None:
         hub = client()
         self.path = f"{repo_id}/{name}"
+        self._folder, _, _ = name.rpartition("/")
+        self._files, self._token = files, token
         self.n_bytes = n_bytes
         self._repo_id = repo_id
         self._url = hub.hf_hub_url(repo_id, name, revision=commit)
@@ -45,6 +49,14 @@ class RemoteFile:
             time.sleep(wait_s)
             wait_s *= 2
         raise AssertionError("the last try returns or raises")
+
+    def read_beside(self, name: str) -> bytes | None:
+        """Another file of the same folder, or None where there is none."""
+        name = f"{self._folder}/{name}" if self._folder else name
+        if self._files is None or name not in self._files.sizes:
+            return None
+        file = self._files.open(name, self._token)
+        return file.read_at(0, file.n_bytes)
 
     def _checked(self, response: Any, offset: int, n_bytes: int) -> bytes:
         """The bytes, if they are those that were asked for: a server may ignore ranges, or the file may have changed."""
@@ -76,7 +88,7 @@ class Listing(NamedTuple):
         return sorted(name for name in self.sizes if re.fullmatch(pattern, name))
 
     def open(self, name: str, token: str | bool | None = None) -> RemoteFile:
-        return RemoteFile(self.repo_id, name, self.sizes[name], commit=self.commit, token=token)
+        return RemoteFile(self.repo_id, name, self.sizes[name], commit=self.commit, token=token, files=self)
 
 
 def listing(repo_id: str, *, revision: str | None = None, token: str | bool | None = None) -> Listing:

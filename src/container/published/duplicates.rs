@@ -1,13 +1,9 @@
 //! Tensors that a directory of the published package leaves out of its shards, since others have the same bytes.
 
-use crate::container::INDEX;
 use crate::container::header::{Entry, Storage};
-use crate::error::{Error, Place, Result};
-use crate::limits::MAX_HEADER_BYTES;
+use crate::error::{Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
-use std::path::Path;
 
 #[derive(Deserialize)]
 struct Record {
@@ -29,20 +25,9 @@ struct Master {
 /// Adds to the tensors of a shard those that the index beside it says to be equal to one of them.
 ///
 /// # Errors
-/// `Io`, or `Format` if the index is none.
-pub fn add(shard: &Path, entries: &mut Vec<Entry>) -> Result<()> {
-    let index = shard.with_file_name(INDEX);
-    let Ok(metadata) = fs::metadata(&index) else { return Ok(()) };
-    if metadata.len() > MAX_HEADER_BYTES {
-        return Err(Error::format("the index is longer than any").at_path(&index));
-    }
-    let text = fs::read(&index).map_err(|error| Error::io(error, &index))?;
-    let record: Record =
-        serde_json::from_slice(&text).map_err(|error| Error::format(format!("not a bigsmall index: {error}")).at_path(&index))?;
-    add_all(record, entries).at_path(&index)
-}
-
-fn add_all(record: Record, entries: &mut Vec<Entry>) -> Result<()> {
+/// `Format` if the index is none.
+pub fn add(index: &[u8], entries: &mut Vec<Entry>) -> Result<()> {
+    let record: Record = serde_json::from_slice(index).map_err(|error| Error::format(format!("not a bigsmall index: {error}")))?;
     let mut names: HashSet<String> = entries.iter().map(|entry| entry.name.clone()).collect();
     for (name, Master { master }) in record.metadata.duplicate_map {
         // One that is in another shard is added there.
