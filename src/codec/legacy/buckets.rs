@@ -157,7 +157,7 @@ fn decode_codewords<C: Coder>(codewords: &[Codeword<'_>], first: &mut [[u8; 2]],
 
 /// How many mantissas the bucket of each exponent has, and where they begin.
 pub struct Sizes {
-    ranges: Vec<std::ops::Range<usize>>,
+    ranges: Vec<Option<std::ops::Range<usize>>>,
     total: usize,
 }
 
@@ -165,7 +165,7 @@ impl Sizes {
     /// No buckets yet.
     pub fn new(n_exponents: usize) -> Self {
         Self {
-            ranges: vec![0..0; n_exponents],
+            ranges: vec![None; n_exponents],
             total: 0,
         }
     }
@@ -173,9 +173,9 @@ impl Sizes {
     /// Adds the next bucket.
     pub fn add(&mut self, exponent: u16, size: usize) -> Result<()> {
         let wrong = || damaged("an exponent has two buckets, or is none");
-        let range = self.ranges.get_mut(exponent as usize).filter(|range| range.end == 0);
+        let range = self.ranges.get_mut(exponent as usize).filter(|range| range.is_none());
         let end = self.total.checked_add(size).ok_or_else(wrong)?;
-        *range.ok_or_else(wrong)? = self.total..end;
+        *range.ok_or_else(wrong)? = Some(self.total..end);
         self.total = end;
         Ok(())
     }
@@ -191,7 +191,9 @@ impl Sizes {
     /// Joins signs and exponents, which the words are at first, with their mantissas.
     pub fn join(self, cut: &Cut, words: &mut [[u8; 2]], mantissas: &[[u8; 2]]) -> Result<()> {
         let wrong = || damaged("its buckets are not those of its exponents");
-        let mut next: Vec<usize> = self.ranges.iter().map(|range| range.start).collect();
+        let none = self.total..self.total;
+        let ranges: Vec<_> = self.ranges.into_iter().map(|range| range.unwrap_or(none.clone())).collect();
+        let mut next: Vec<usize> = ranges.iter().map(|range| range.start).collect();
         for word in words {
             let symbol = u16::from_le_bytes(*word);
             let next = &mut next[cut.exponent_of(symbol)];
@@ -199,10 +201,41 @@ impl Sizes {
             *next += 1;
             *word = cut.word(symbol, u16::from_le_bytes(*mantissa)).to_le_bytes();
         }
-        if next.iter().zip(&self.ranges).all(|(next, range)| *next == range.end) {
+        if next.iter().zip(&ranges).all(|(next, range)| *next == range.end) {
             Ok(())
         } else {
             Err(wrong())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exponent_has_one_bucket_however_small() {
+        let mut sizes = Sizes::new(BF16.n_exponents());
+        sizes.add(3, 0).unwrap();
+        assert!(sizes.add(3, 0).is_err() && sizes.add(256, 0).is_err() && sizes.add(4, usize::MAX).is_ok());
+        assert!(sizes.add(5, 1).is_err() && sizes.room(0).is_err());
+    }
+
+    #[test]
+    fn elements_without_a_mantissa_are_refused() {
+        let mut sizes = Sizes::new(BF16.n_exponents());
+        sizes.add(3, 2).unwrap();
+        let mantissas = [[1, 0], [2, 0]];
+        for exponents in [[3, 4], [4, 4]] {
+            let mut words = exponents.map(|exponent: u16| exponent.to_le_bytes());
+            let again = Sizes {
+                ranges: sizes.ranges.clone(),
+                total: sizes.total,
+            };
+            assert!(again.join(&BF16, &mut words, &mantissas).is_err());
+        }
+        let mut words = [3u16.to_le_bytes(), (256 + 3u16).to_le_bytes()];
+        sizes.join(&BF16, &mut words, &mantissas).unwrap();
+        assert_eq!(words.map(u16::from_le_bytes), [3 << 7 | 1, 1 << 15 | 3 << 7 | 2]);
     }
 }

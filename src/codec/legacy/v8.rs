@@ -43,7 +43,9 @@ fn decode_contexts(mut blob: Cursor<'_>, threads: Threads, words: &mut [[u8; 2]]
         let exponent = blob.u16()?;
         let (codeword, table) = section(&mut blob, BF16.n_symbols())?;
         let (state, words) = Range::start(codeword)?;
-        contexts.insert(exponent, (table, state, words));
+        if exponent as usize >= BF16.n_exponents() || contexts.insert(exponent, (table, state, words)).is_some() {
+            return Err(damaged("an exponent has two contexts, or is none"));
+        }
     }
     for i in n_columns..words.len() {
         let above = BF16.exponent_of(u16::from_le_bytes(words[i - n_columns])) as u16;

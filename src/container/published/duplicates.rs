@@ -3,7 +3,7 @@
 use crate::container::header::{Entry, Storage};
 use crate::error::{Error, Result};
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 #[derive(Deserialize)]
 struct Record {
@@ -28,24 +28,22 @@ struct Master {
 /// `Format` if the index is none.
 pub fn add(index: &[u8], entries: &mut Vec<Entry>) -> Result<()> {
     let record: Record = serde_json::from_slice(index).map_err(|error| Error::format(format!("not a bigsmall index: {error}")))?;
-    let mut names: HashSet<String> = entries.iter().map(|entry| entry.name.clone()).collect();
+    let at: HashMap<String, usize> = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
     for (name, Master { master }) in record.metadata.duplicate_map {
         // One that is in another shard is added there.
-        let Some(at) = entries.iter().position(|entry| entry.name == master) else {
-            continue;
-        };
-        if !names.insert(name.clone()) {
-            return Err(Error::format("it is said to be left out, but is not").at_tensor(&name));
+        let Some(&master) = at.get(&master) else { continue };
+        if at.contains_key(&name) {
+            return Err(Error::format("the index says that it is left out, but it is not").at_tensor(&name));
         }
-        let storage = match &entries[at].storage {
+        let storage = match &entries[master].storage {
             Storage::Tied(first) => Storage::Tied(*first),
             Storage::Empty => Storage::Empty,
-            _ => Storage::Tied(at),
+            _ => Storage::Tied(master),
         };
         entries.push(Entry {
             name,
             storage,
-            ..entries[at].clone()
+            ..entries[master].clone()
         });
     }
     Ok(())

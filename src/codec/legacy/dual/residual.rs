@@ -199,6 +199,9 @@ fn decode_offsets_in_chunks(levels: &Levels, mut blob: Cursor<'_>, threads: Thre
             tables.signs = Flag::new(n, n_negative)?;
         }
         let n_exponents = blob.u16()? as usize;
+        if n_exponents > BF16.n_exponents() {
+            return Err(damaged("a level has more exponents than there are"));
+        }
         let values = blob.take(n_exponents)?;
         let counts = blob.u32s(n_exponents)?;
         let table = (n_exponents > 1).then(|| Table::new(&frequencies(&counts), BITS)).transpose()?;
@@ -206,69 +209,77 @@ fn decode_offsets_in_chunks(levels: &Levels, mut blob: Cursor<'_>, threads: Thre
     }
     let records = blob.parts(n_chunks)?;
     let chunks: Vec<_> = words.chunks_mut(chunk).zip(records).enumerate().collect();
-    let decode = |(i, (words, record)): (usize, (&mut [[u8; 2]], &[u8]))| decode_chunk(levels, &tables, i * chunk, record, words);
+    let decode = |(i, (words, record)): (usize, (&mut [[u8; 2]], &[u8]))| {
+        let chunk = Chunk {
+            levels,
+            start: i * chunk,
+            words,
+            quantiser: Quantiser::default(),
+        };
+        chunk.decode(&tables, record)
+    };
     threads.map(chunks, decode).into_iter().collect()
 }
 
-/// Decodes the chunk that begins with element `start`.
-fn decode_chunk(levels: &Levels, tables: &Tables<'_>, start: usize, record: &[u8], words: &mut [[u8; 2]]) -> Result<()> {
-    let mut record = Cursor(record);
-    let mut quantiser = Quantiser::default();
-    for (level, exponents) in LEVELS.zip(&tables.exponents) {
-        let places: Vec<usize> = of_level(levels, level, start..start + words.len()).collect();
-        if places.is_empty() {
-            continue;
-        }
-        if level == 0 {
-            decode_level_0(levels, tables, exponents, &mut record, &places, start, &mut quantiser, words)?;
-            continue;
-        }
-        let indices = exponents.decode(&mut record, places.len())?;
-        let mut offsets = Offsets::new(record.prefixed()?)?;
-        for (&i, &index) in places.iter().zip(&indices) {
-            let exponent = exponent_at(levels, i, exponents.values[index as usize]);
-            let Span { first, n } = quantiser.span(level, exponent, levels.scale(i));
-            words[i - start] = word(level < 0, exponent, first + offsets.next(n));
-        }
-    }
-    if record.0.is_empty() {
-        Ok(())
-    } else {
-        Err(damaged("bytes follow what a chunk needs"))
-    }
+/// A chunk in the making.
+struct Chunk<'a> {
+    levels: &'a Levels,
+    /// Its first element.
+    start: usize,
+    words: &'a mut [[u8; 2]],
+    quantiser: Quantiser,
 }
 
-/// Decodes a chunk's elements of level 0.
-#[allow(clippy::too_many_arguments)]
-fn decode_level_0(
-    levels: &Levels,
-    tables: &Tables<'_>,
-    exponents: &Exponents<'_>,
-    record: &mut Cursor<'_>,
-    places: &[usize],
-    start: usize,
-    quantiser: &mut Quantiser,
-    words: &mut [[u8; 2]],
-) -> Result<()> {
-    let zeros = tables.zeros.decode(record, places.len())?;
-    let signs = tables.signs.decode(record, places.len())?;
-    let others: Vec<(usize, bool)> = (places.iter().zip(&zeros).zip(&signs))
-        .filter_map(|((&i, &is_zero), &sign)| {
-            words[i - start] = word(sign != 0, 0, 0);
-            (is_zero == 0).then_some((i, sign != 0))
-        })
-        .collect();
-    if others.is_empty() {
-        return Ok(());
+impl Chunk<'_> {
+    fn decode(mut self, tables: &Tables<'_>, record: &[u8]) -> Result<()> {
+        let mut record = Cursor(record);
+        for (level, exponents) in LEVELS.zip(&tables.exponents) {
+            let places: Vec<usize> = of_level(self.levels, level, self.start..self.start + self.words.len()).collect();
+            if places.is_empty() {
+                continue;
+            }
+            if level == 0 {
+                self.decode_level_0(tables, exponents, &mut record, &places)?;
+                continue;
+            }
+            let indices = exponents.decode(&mut record, places.len())?;
+            let mut offsets = Offsets::new(record.prefixed()?)?;
+            for (&i, &index) in places.iter().zip(&indices) {
+                let exponent = exponent_at(self.levels, i, exponents.values[index as usize]);
+                let Span { first, n } = self.quantiser.span(level, exponent, self.levels.scale(i));
+                self.words[i - self.start] = word(level < 0, exponent, first + offsets.next(n));
+            }
+        }
+        if record.0.is_empty() {
+            Ok(())
+        } else {
+            Err(damaged("bytes follow what a chunk needs"))
+        }
     }
-    let indices = exponents.decode(record, others.len())?;
-    let mut offsets = Offsets::new(record.prefixed()?)?;
-    for (&(i, is_negative), &index) in others.iter().zip(&indices) {
-        let exponent = exponent_at(levels, i, exponents.values[index as usize]);
-        let n = quantiser.span_of_0(is_negative, exponent, levels.scale(i));
-        words[i - start] = word(is_negative, exponent, offsets.next(n));
+
+    /// Decodes the elements of level 0, which are at these places.
+    fn decode_level_0(&mut self, tables: &Tables<'_>, exponents: &Exponents<'_>, record: &mut Cursor<'_>, places: &[usize]) -> Result<()> {
+        let zeros = tables.zeros.decode(record, places.len())?;
+        let signs = tables.signs.decode(record, places.len())?;
+        let mut others = Vec::new();
+        for ((&i, &is_zero), &sign) in places.iter().zip(&zeros).zip(&signs) {
+            self.words[i - self.start] = word(sign != 0, 0, 0);
+            if is_zero == 0 {
+                others.push((i, sign != 0));
+            }
+        }
+        if others.is_empty() {
+            return Ok(());
+        }
+        let indices = exponents.decode(record, others.len())?;
+        let mut offsets = Offsets::new(record.prefixed()?)?;
+        for (&(i, is_negative), &index) in others.iter().zip(&indices) {
+            let exponent = exponent_at(self.levels, i, exponents.values[index as usize]);
+            let n = self.quantiser.span_of_0(is_negative, exponent, self.levels.scale(i));
+            self.words[i - self.start] = word(is_negative, exponent, offsets.next(n));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// A codeword of numbers that are equally probable below a bound that changes; an empty one is of zeros.
