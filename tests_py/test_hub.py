@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -234,3 +235,24 @@ def test_what_the_readme_shows(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mon
     exec(program, found)
     assert len(found["state_dict"]) == 39
     assert found["model"].streaming.layer_names == [f"model.layers.{i}" for i in range(4)]
+
+
+def test_repositories_without_compressed_weights(hub: Hub, tmp_path: Path, original: dict[str, Raw]) -> None:
+    hub.add("me/bare", {"config.json": b"{}"})
+    hub.add_folder("me/original", tmp_path / "model")
+    for repo, message in (("me/bare", r"neither \.bs nor \.safetensors"), ("me/original", r"\.bs files")):
+        for use in (bigsmall.StreamingLoader, bigsmall.BigSmallStreamingModel.from_pretrained):
+            with pytest.raises(FileNotFoundError, match=message):
+                use(repo)
+
+
+def test_without_the_hubs_client(tmp_path: Path, original: dict[str, Raw], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    for use in (
+        lambda: bigsmall.stream_from_hub("me/x"),
+        lambda: bigsmall.StreamingLoader("me/x"),
+        lambda: bigsmall.compress_from_hub("me/x", tmp_path / "x.bs"),
+        lambda: bigsmall.upload_to_hub(tmp_path / "packed", "me/x"),
+    ):
+        with pytest.raises(ModuleNotFoundError, match=r"pip install 'bigsmall\[hf\]'"):
+            use()

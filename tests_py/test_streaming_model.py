@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,20 @@ def test_wrong_requests(folder: Path) -> None:
     (folder / "model.bs").write_bytes(b"")
     with pytest.raises(bigsmall.FormatError, match="empty"):
         load(folder)
+
+
+def test_a_transformers_that_is_not_known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers.conversion_mapping as module
+
+    monkeypatch.delattr(module, "get_model_conversion_mapping")
+    with pytest.raises(bigsmall.FrameworkError, match=rf"transformers {transformers.__version__} .*bigsmall\.load"):
+        bigsmall.BigSmallStreamingModel.from_pretrained(folder)
+
+
+def test_without_what_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'bigsmall\[hf\]'"):
+        bigsmall.BigSmallStreamingModel.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(

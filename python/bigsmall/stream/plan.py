@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..dtypes import array_shape
-from ..errors import FormatError, OptionError, VersionError, located
+from ..errors import FormatError, FrameworkError, OptionError, located
 from ..torch import dtype_of
 
 Fetch = Callable[[str], torch.Tensor]
@@ -68,7 +68,7 @@ def plan(model: Any, entries: Mapping[str, Mapping[str, Any]], path: Any) -> lis
     Raises:
         FormatError: the checkpoint lacks parameters of the model, or has them in another shape.
         OptionError: the model wants its weights quantised as they are loaded.
-        VersionError: this release of transformers converts checkpoints in a way that is not known.
+        FrameworkError: this release of transformers converts checkpoints in a way that is not known.
     """
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
@@ -79,7 +79,7 @@ def plan(model: Any, entries: Mapping[str, Mapping[str, Any]], path: Any) -> lis
         message = (
             f"transformers {transformers.__version__} cannot be streamed with (5.0 to 5.23 can); bigsmall.load_model loads whole models"
         )
-        raise VersionError(message) from error
+        raise FrameworkError(message) from error
     if getattr(model.config, "quantization_config", None) is not None:
         raise OptionError(f"{path}: a model with a quantization_config cannot be streamed; bigsmall.load_model loads it whole")
     wanted = model.state_dict(keep_vars=True)

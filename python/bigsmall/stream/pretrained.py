@@ -65,7 +65,8 @@ class BigSmallStreamingModel:
             FileNotFoundError: there is no such path or repository, or it holds no weights.
             FormatError: the checkpoint lacks parameters of the model.
             OptionError: a budget is negative, a tier or layer does not exist, or the model has no layers to stream or its own quantisation.
-            VersionError, CorruptError, OSError: as `bigsmall.load`; VersionError also for a release of transformers that is not known.
+            FrameworkError: this release of transformers is not known to stream.
+            VersionError, CorruptError, OSError: as `bigsmall.load`.
         """
         torch = require("torch", "torch", "a streamed model")
         require("transformers", "hf", "a streamed model")
