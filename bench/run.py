@@ -28,13 +28,13 @@ from child import ChildError
 from environment import InstallError
 from inputs import Inputs, Kind
 from results import Results, build_id
-from sections import codec, load, memory, published, sizes, speed, startup, stream
+from sections import codec, comparison, load, memory, published, sizes, speed, startup, stream
 
 BENCH = Path(__file__).resolve().parent
 PAGE = BENCH.parent / "docs" / "benchmarks.md"
 PLOT = Path("img", "decode-speed-against-size.png")
 
-SECTIONS = ("sizes", "speed", "load", "published", "memory", "stream", "startup")
+SECTIONS = ("sizes", "speed", "load", "published", "memory", "stream", "startup", "comparison")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,10 @@ def write(run: Run, sections: list[str]) -> None:
     if "startup" in sections:
         parts["startup"] = tables.startup_table(startup.measure(run))
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(report.fill(PAGE.read_text(), parts))
+    text = report.fill(PAGE.read_text(), parts)
+    if "comparison" in sections:
+        text = report.fill(text, {"comparison": tables.comparison_table(comparison.measure(run), text)})
+    page.write_text(text)
     print(page)
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
 from inputs import MIB
-from sections import codec, load, memory, published, sizes, speed, startup, stream
+from rivals import published as published_rival
+from sections import codec, comparison, load, memory, published, sizes, speed, startup, stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from results import Facts
 
 LEFT, RIGHT = ":--", "--:"
 
 NOTHING = "\N{EN DASH}"
+
+COMPARED = "MiniLM-L6 cast to BF16"
+"""The input whose speeds stand in the comparison of the two packages."""
 
 ISA_NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "neon": "NEON", "scalar": "scalar"}
 
@@ -186,6 +191,48 @@ def published_table(rows: Sequence[published.Row]) -> str:
         sizes = [f"{facts[key] / 1e6:,.0f}" for key in ("raw_bytes", "bytes")]
         body.append((dtype, *sizes, speeds[0], speeds[1], f"{ratio:.1f}", speeds[2], f"{ratio_1:.1f}"))
     return f"{table(head, body)}\n\n{verdict(missed)}{not_measured((row.dtype, row.facts) for row in rows)}"
+
+
+def comparison_table(rows: Sequence[comparison.Row], page: str) -> str:
+    """Both packages, question by question. Sizes and speeds are what other tables of the page say."""
+    head = ("", "what is asked", "published 4.0.0", "bigsmall")
+    asked = [(row.group, row.question, row.published or NOTHING, row.own or NOTHING) for row in rows]
+    body: list[tuple[str, ...]] = []
+    for group, members in groupby([*asked, *figures(page)], lambda row: row[0]):
+        body += ((group if i == 0 else "", *row[1:]) for i, row in enumerate(members))
+    return table(head, body, n_left=4)
+
+
+def figures(page: str) -> Iterator[tuple[str, str, str, str]]:
+    """Sizes, speeds and times that the page has of both packages, as far as they were measured."""
+    theirs, own = published_rival.RIVAL.settings[0].label, "bigsmall balanced"
+    for row in lines_of(page, "sizes of models"):
+        yield "size", f"{row[0]}, % of it", row[2], row[3]
+    for row in lines_of(page, "sizes of files"):
+        if row[0].startswith("all "):
+            yield "size", f"real checkpoints, {row[0]}, % of them", row[2], row[3]
+    (speeds,) = re.findall(rf"### ({re.escape(COMPARED)} .*?)(?:###|<!--)", page, re.DOTALL) or [""]
+    by_label = {row[0]: row for row in cells(speeds)}
+    for column, what in ((2, "compress"), (3, "restore"), (4, "load")):
+        if theirs in by_label and own in by_label:
+            question = f"{what} {COMPARED}, one thread, in memory, MB/s"
+            yield "speed", question, by_label[theirs][column], by_label[own][column]
+    for row in lines_of(page, "published"):
+        yield "speed", f"decode {row[0]} of the published package's own making, MB/s", row[3], row[4]
+    starts = {row[0]: row[2] for row in lines_of(page, "startup")}
+    if {theirs, "bigsmall"} <= starts.keys():
+        yield "speed", "`import bigsmall`, ms", starts[theirs], starts["bigsmall"]
+
+
+def lines_of(page: str, name: str) -> list[list[str]]:
+    (part,) = re.findall(rf"<!-- begin {name} -->(.*?)<!-- end {name} -->", page, re.DOTALL)
+    return cells(part)
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the first table in a text, its head left out."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return rows[2:]
 
 
 def memory_table(rows: Sequence[memory.Row]) -> str:

@@ -27,6 +27,7 @@ class Shown(NamedTuple):
 
 SHOWN = {
     "sizes of models": Shown(("input", "raw bytes", "published 4.0.0, %", "balanced, %", "storage, %")),
+    "comparison": Shown(("", "what is asked", "published 4.0.0", "bigsmall")),
     "codec": Shown(("instruction set", "mode", "size, %", "encode, MB/s", "decode, MB/s"), "BF16 normal weights, 64 Mi elements"),
 }
 
