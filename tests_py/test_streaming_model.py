@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -264,3 +265,40 @@ def test_without_what_it_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_placement(budgets: dict[str, int], pinned: dict[int, Tier], tiers: str) -> None:
     placed = place([10] * 4, [6] * 4, pinned=pinned, **budgets)
     assert "".join(tier.value[0] for tier in placed) == tiers
+
+
+MEASURE = """
+import json, sys, torch, transformers, bigsmall, bigsmall.stream.model
+from bigsmall.stream.memory import forget_peak, peak_resident_set
+torch.set_num_threads(1)
+ids = torch.arange(1, 9).view(1, -1)
+tiny = transformers.LlamaConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, vocab_size=64)
+transformers.LlamaForCausalLM(tiny).generate(ids, max_new_tokens=2)
+has_peak = forget_peak()
+model = bigsmall.BigSmallStreamingModel.from_pretrained(sys.argv[1], prefetch=1)
+model.generate(ids, max_new_tokens=3, do_sample=False)
+before, peak = model.streaming.resident_before_bytes, peak_resident_set()
+print(json.dumps([has_peak and before is not None, model.streaming.memory.bound_bytes, (peak or 0) - (before or 0)]))
+"""
+
+ROOM_BYTES = 48 << 20
+"""For activations, the decoder's buffers, and what the allocator keeps."""
+
+
+def test_the_memory_is_what_was_told(tmp_path: Path) -> None:
+    """On a model of 222 MB, of which 30 MB are to be in memory."""
+    config = transformers.LlamaConfig(
+        vocab_size=512, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=8, num_key_value_heads=8
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    whole_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    model.save_pretrained(tmp_path / "model")
+    bigsmall.compress(tmp_path / "model", tmp_path / "packed")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEASURE, str(tmp_path / "packed")], capture_output=True, text=True, check=True
+    )
+    is_measured, bound_bytes, grown_bytes = json.loads(done.stdout.splitlines()[-1])
+    if not is_measured:
+        pytest.skip("the system does not tell what a process takes")
+    assert bound_bytes < whole_bytes / 4
+    assert grown_bytes < bound_bytes + ROOM_BYTES < whole_bytes / 2
