@@ -14,6 +14,7 @@ pub mod container;
 pub mod dtype;
 pub mod error;
 pub mod float;
+pub mod kv;
 pub mod limits;
 pub mod options;
 pub mod rans;

@@ -5,6 +5,7 @@ mod care;
 mod error;
 mod functions;
 mod inspect;
+mod kv;
 mod reader;
 mod source;
 mod tensor;
@@ -26,6 +27,11 @@ mod core {
     };
     #[pymodule_export]
     use super::inspect::xray;
+    #[pymodule_export]
+    use super::kv::{
+        KvIndexCoder, KvReader, kv_allocate, kv_decode_words, kv_encode_words, kv_file_bytes, kv_fit_tables, kv_pack, kv_to_bytes,
+        kv_unpack, kv_write,
+    };
     #[pymodule_export]
     use super::reader::Reader;
     #[pymodule_export]

@@ -9,6 +9,8 @@ __all__ = [
     "BigSmallError",
     "CorruptError",
     "FormatError",
+    "KvIndexCoder",
+    "KvReader",
     "MissingTensorError",
     "OptionError",
     "PatchBaseError",
@@ -24,6 +26,15 @@ __all__ = [
     "decompress_bytes",
     "isa",
     "isas",
+    "kv_allocate",
+    "kv_decode_words",
+    "kv_encode_words",
+    "kv_file_bytes",
+    "kv_fit_tables",
+    "kv_pack",
+    "kv_to_bytes",
+    "kv_unpack",
+    "kv_write",
     "migrate",
     "packed_files",
     "protect",
@@ -227,3 +238,54 @@ def compress_bytes(data: Any, *, mode: str = "balanced", format: str = "current"
     """A whole safetensors file, in memory, to a whole `.bs` file, in memory."""
 
 def decompress_bytes(data: Any, *, threads: int = 0, isa: str | None = None) -> bytes: ...
+def kv_allocate(
+    errors: Any, budget: int, *, max_bits: int = 16, method: str = "greedy", measured: bool = False, costs: Sequence[int] | None = None
+) -> bytes:
+    """Widths of components, a byte each. `errors`: float64 variances `[components]`, or with `measured` errors
+    `[components, max_bits + 1]`. `method`: greedy, hull, dp. OptionError."""
+
+def kv_pack(indices: Any, widths: bytes | Sequence[int], n_rows: int) -> bytes:
+    """uint16 indices `[components, rows]` as bits. OptionError if one does not fit its width."""
+
+def kv_unpack(packed: Any, widths: bytes | Sequence[int], n_rows: int) -> Tensor:
+    """U16 `[components, rows]`. CorruptError."""
+
+def kv_fit_tables(counts: Any, n_components: int) -> tuple[list[list[int]], list[float]]:
+    """For uint64 counts `[components, 2R + 1]` of the indices -R ... R: frequencies, and the bits that coding the counts takes."""
+
+@final
+class KvIndexCoder:
+    """Codes the indices of a group's components. `freqs`: those of -A ... A and of the escape, which sum to 4096. OptionError."""
+
+    def __new__(cls, freqs: Sequence[Sequence[int]]) -> KvIndexCoder: ...
+    def encode(self, indices: Any, n_rows: int) -> bytes:
+        """int16 indices `[components, rows]`."""
+    def decode(self, coded: Any, n_rows: int) -> Tensor:
+        """I16 `[components, rows]`. CorruptError."""
+
+def kv_encode_words(data: Any, dtype: str, row_words: int) -> bytes:
+    """Words of a dtype, losslessly; at most 5 bytes more than they are."""
+
+def kv_decode_words(coded: Any, dtype: str, shape: Sequence[int]) -> Tensor:
+    """The words of `kv_encode_words`. CorruptError."""
+
+_KvRecord = tuple[int, bool, int, int, int, int]
+
+def kv_write(path: _StrPath, header_json: str, records: Sequence[_KvRecord], bodies: Sequence[Any], *, force: bool = False) -> int:
+    """Writes a saved cache and returns its bytes. A record: kind of body, is value, layer or group, row, first token, tokens."""
+
+def kv_to_bytes(header_json: str, records: Sequence[_KvRecord], bodies: Sequence[Any]) -> bytes: ...
+def kv_file_bytes(header_json: str, body_bytes: Sequence[int]) -> int:
+    """Bytes of a saved cache with bodies of these sizes."""
+
+@final
+class KvReader:
+    """A saved cache, of a path or of bytes. FormatError, VersionError, CorruptError."""
+
+    def __new__(cls, source: _StrPath | bytes) -> KvReader: ...
+    @property
+    def header(self) -> dict[str, Any]: ...
+    def sections(self) -> list[tuple[_KvRecord, int]]:
+        """Records, and bytes of bodies."""
+    def body(self, section: int) -> bytes:
+        """A section's body, its checksum checked. CorruptError."""

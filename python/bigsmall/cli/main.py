@@ -15,6 +15,7 @@ from . import (
     decompress,
     demo,
     info,
+    kv,
     migrate,
     pipeline,
     plan,
@@ -49,6 +50,7 @@ COMMANDS = {
     "run": run,
     "status": status,
     "pipeline": pipeline,
+    "kv": kv,
     "completion": completion,
 }
 
