@@ -136,7 +136,7 @@ def test_what_is_in_the_page_cache(tmp_path: Path) -> None:
 def test_every_kind_of_tensor_has_a_rate(tmp_path: Path) -> None:
     loads = rates.load_rates(tmp_path, 1 << 20)
     assert loads.keys() == rates.SAMPLES.keys()
-    assert rates.kernel_rates().keys() == loads.keys() - {"stored"}
+    assert rates.kernel_rates(tmp_path).keys() == loads.keys() - {"stored"}
     assert all(rate > 0 for rate in loads.values())
     assert list(tmp_path.iterdir()) == []
 

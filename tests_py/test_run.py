@@ -142,9 +142,13 @@ def test_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     }
     rows = []
     for name, source in sources.items():
-        for mode in ("balanced", "storage") if name == "demo" else ("balanced",):
+        for form in ("balanced", "storage", "v1") if name == "demo" else ("balanced",):
             path = tmp_path / "model.bs"
-            bigsmall.compress(source, path, mode=mode, force=True)
+            match form:
+                case "balanced" | "storage":
+                    bigsmall.compress(source, path, mode=form, force=True)
+                case "v1":
+                    bigsmall.compress(source, path, format="v1", force=True)
             for flags, is_cold in (([], False), ([], True), (["--stream"], False)):
                 if is_cold:
                     disk.forget(path)
@@ -152,7 +156,7 @@ def test_predictions(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
                 assert facts["promise_kept"] is not False
                 if facts["peak_rss_bytes"] is not None:
                     assert facts["promised_bytes"] <= (1 + TOLERANCE) * facts["peak_rss_bytes"]
-                rows.append((f"{name}, {mode}, {'cold' if is_cold else 'cached'} {' '.join(flags)}", facts))
+                rows.append((f"{name}, {form}, {'cold' if is_cold else 'cached'} {flags[-1] if '--stream' in flags else ''}", facts))
     with capsys.disabled():
         print("\nbigsmall run: predicted and measured")
         for name, facts in rows:

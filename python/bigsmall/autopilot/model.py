@@ -10,7 +10,7 @@ from typing import Any
 from .._core import Reader, packed_files
 from ..layers import layer_of
 from .disk import cached_share
-from .rates import STORAGE_WORD_BYTES, Kind, kind_of
+from .rates import PER_WORD, Kind, kind_of
 
 MIB = 1 << 20
 CHUNK_WORDS, CHUNK_BYTES, CONTEXT_CHUNK_BYTES = 4 * MIB, 16 * MIB, 64 * MIB
@@ -18,6 +18,8 @@ CHUNK_WORDS, CHUNK_BYTES, CONTEXT_CHUNK_BYTES = 4 * MIB, 16 * MIB, 64 * MIB
 KEPT_PACK_BYTES = 64 * MIB
 """Of small tensors that are put together, the most that a file's reader keeps decoded."""
 MAX_THREADS = 1024
+PUBLISHED_VERSIONS = (1, 2)
+"""Containers whose tensors are decoded as wholes, and their parts put together then."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Fidelity:
     name: str
     label: str
     is_exact: bool
+    decoded_as: str = "perfect"
+    """What readers call it."""
 
 
 PERFECT = Fidelity("perfect", "bit-exact", is_exact=True)
-FAST = Fidelity("fast", "lossy INT4", is_exact=False)
-TINY = Fidelity("tiny", "lossy, smallest", is_exact=False)
+FAST = Fidelity("fast", "lossy INT4", is_exact=False, decoded_as="fast")
+TINY = Fidelity("tiny", "lossy INT3", is_exact=False, decoded_as="tiny3")
 FIDELITIES = (PERFECT, FAST, TINY)
 """The nearest first."""
 
@@ -73,9 +77,10 @@ class Model:
 def read_model(path: str | os.PathLike[str]) -> Model:
     """A `.bs` file or compressed directory. Raises FormatError, VersionError or OSError as `decompress` does."""
     files = packed_files(path)
-    variant = _variant(PERFECT, [Reader(file) for file in files])
+    readers = [Reader(file) for file in files]
+    variants = (_variant(PERFECT, readers),)
     cached = sum((cached_share(Path(file)) or 0.0) * Path(file).stat().st_size for file in files)
-    return Model(os.fspath(path), (variant,), cached / variant.file_bytes)
+    return Model(os.fspath(path), variants, cached / variants[0].file_bytes)
 
 
 def _variant(fidelity: Fidelity, readers: list[Reader]) -> Variant:
@@ -85,15 +90,15 @@ def _variant(fidelity: Fidelity, readers: list[Reader]) -> Variant:
     tensor_count = raw_bytes = kept_bytes = 0
     for reader in readers:
         packed_bytes = packed_blob_bytes = 0
+        is_published = reader.version in PUBLISHED_VERSIONS
         for entry in reader.entries():
             if entry["is_packed"]:
                 packed_bytes += entry["raw_bytes"]
                 packed_blob_bytes += entry["compressed_bytes"]
             else:
-                work += _work_bytes(entry)
-            kind = kind_of(entry["codec"], entry["dtype"])
-            # In the slow mode it is words that take time, however wide they are.
-            decoded[kind] += entry["raw_bytes"] * STORAGE_WORD_BYTES // _word_bytes(entry) if kind == "storage" else entry["raw_bytes"]
+                work += [2 * entry["raw_bytes"]] if is_published else _work_bytes(entry)
+            kind = kind_of(entry["codec"], entry["dtype"], is_published=is_published)
+            decoded[kind] += entry["raw_bytes"] * PER_WORD[kind] // _word_bytes(entry) if kind in PER_WORD else entry["raw_bytes"]
             raw_bytes += entry["raw_bytes"]
             layers[layer_of(entry["name"])] += entry["raw_bytes"]
             tensor_count += 1

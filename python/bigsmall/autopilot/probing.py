@@ -35,7 +35,7 @@ def probe(directory: Path, sample_bytes: int = SAMPLE_BYTES) -> Profile:
         disk=disk.probe(directory, sample_bytes),
         gpus=found,
         no_gpus=why_none,
-        kernels=rates.kernel_rates(),
+        kernels=rates.kernel_rates(directory),
         loads=rates.load_rates(directory, min(sample_bytes, LOAD_BYTES)),
         copy_bytes_per_s=copy_rate(processor.n_threads),
     )

@@ -12,21 +12,26 @@ from typing import Literal, NamedTuple
 
 from .. import _core
 
-Kind = Literal["BF16", "F16", "F32", "F8", "storage", "stored"]
-"""Tensors of one kind are decoded at one rate: floats of that width, those that `storage` mode made small, and bytes as they are."""
+Kind = Literal["BF16", "F16", "F32", "F8", "storage", "stored", "published"]
+"""Tensors of one kind are decoded at one rate: floats of that width, those that `storage` mode made small, bytes as they are, and those
+in the published package's format."""
 
 N_RUNS = 3
 KERNEL_WORDS = 1 << 20
-STORAGE_BYTES, STORAGE_WORD_BYTES = 1 << 20, 2
-"""Enough of a sample for the mode that is slow to decode, and the width of its words."""
+ROW_WORDS = 1024
+ROW_BYTES = 4 * ROW_WORDS
+SLOW_BYTES = 1 << 20
+"""Enough of a sample for what takes long to decode."""
 
 
 class Sample(NamedTuple):
-    """Trained weights that were cast to a type; `mode` is what they are compressed with."""
+    """Trained weights that were cast to a type, compressed in a mode or a format."""
 
     dtype: str
     word_bytes: int
     mode: str = "balanced"
+    form: Literal["current", "v1"] = "current"
+    max_bytes: int = 1 << 62
 
 
 SAMPLES: dict[Kind, Sample] = {
@@ -34,13 +39,20 @@ SAMPLES: dict[Kind, Sample] = {
     "F16": Sample("F16", 2),
     "F32": Sample("F32", 4),
     "F8": Sample("F8_E5M2", 1),
-    "storage": Sample("BF16", 2, "storage"),
+    "storage": Sample("BF16", 2, "storage", max_bytes=SLOW_BYTES),
     "stored": Sample("U8", 1),
+    "published": Sample("BF16", 2, form="v1"),
 }
 
 
-def kind_of(codec: str, dtype: str) -> Kind:
-    """The kind of a tensor with that codec and dtype."""
+PER_WORD: dict[Kind, int] = {"storage": 2, "published": 2}
+"""Kinds that are slow enough for it to be words that take time, however wide they are, and the bytes of those in the sample."""
+
+
+def kind_of(codec: str, dtype: str, *, is_published: bool = False) -> Kind:
+    """The kind of a tensor with that codec and dtype; `is_published` if the published package's format holds it."""
+    if is_published:
+        return "published"
     if codec in ("stored", "zstd", "constant", "empty"):
         return "stored"
     if codec == "context":
@@ -52,34 +64,43 @@ def kind_of(codec: str, dtype: str) -> Kind:
     return "F8" if dtype.startswith(("F8", "F6", "F4")) or dtype in ("U8", "I8", "BOOL") else "F32"
 
 
-def kernel_rates() -> dict[str, float]:
-    """Raw bytes per second that one thread decodes in memory, by kind."""
+def kernel_rates(directory: Path) -> dict[str, float]:
+    """Raw bytes per second that one thread decodes, by kind: in memory, or from a file there where it is another format."""
     rates: dict[str, float] = {}
     for kind, sample in SAMPLES.items():
-        if kind == "stored":
-            continue
-        words = _cast(kind)[: (STORAGE_BYTES if kind == "storage" else KERNEL_WORDS * sample.word_bytes)]
-        facts = _core.codec_speed(words, sample.dtype, 1024, mode=sample.mode, repeat=1 if kind == "storage" else N_RUNS)
-        rates[kind] = facts["decode_bytes_per_s"]
+        if sample.form != "current":
+            rates[kind] = _load_rate(kind, directory, sample.max_bytes, threads=1)
+        elif kind != "stored":
+            words = _cast(kind)[: min(KERNEL_WORDS * sample.word_bytes, sample.max_bytes)]
+            facts = _core.codec_speed(words, sample.dtype, ROW_WORDS, mode=sample.mode, repeat=_n_runs(kind))
+            rates[kind] = facts["decode_bytes_per_s"]
     return rates
 
 
 def load_rates(directory: Path, sample_bytes: int) -> dict[str, float]:
     """Raw bytes per second that all threads load from the page cache into new memory, by kind; the median of some runs."""
-    rates: dict[str, float] = {}
+    return {kind: _load_rate(kind, directory, sample_bytes) for kind in SAMPLES}
+
+
+def _load_rate(kind: Kind, directory: Path, sample_bytes: int, *, threads: int = 0) -> float:
+    sample = SAMPLES[kind]
+    n_bytes = max(1, min(sample_bytes, sample.max_bytes) // ROW_BYTES) * ROW_BYTES
     with tempfile.TemporaryDirectory(prefix=".bigsmall-probe-", dir=directory) as scratch:
-        for kind, sample in SAMPLES.items():
-            n_bytes = min(sample_bytes, STORAGE_BYTES) if kind == "storage" else sample_bytes
-            path = Path(scratch, "sample.bs")
-            path.write_bytes(_core.compress_bytes(_checkpoint(kind, sample, n_bytes), mode=sample.mode))
-            rates[kind] = n_bytes / statistics.median(_load_s(path) for _ in range(1 if kind == "storage" else N_RUNS))
-    return rates
+        source, path = Path(scratch, "sample.safetensors"), Path(scratch, "sample.bs")
+        # What is chosen for each tensor decides its speed there, so they are left as they are.
+        source.write_bytes(_demo() if sample.form == "v1" else _checkpoint(kind, sample, n_bytes))
+        _core.compress(source, path, mode=sample.mode, format=sample.form)
+        return _core.Reader(path).raw_bytes / statistics.median(_load_s(path, threads) for _ in range(_n_runs(kind)))
 
 
-def _load_s(path: Path) -> float:
+def _n_runs(kind: Kind) -> int:
+    return 1 if kind in PER_WORD else N_RUNS
+
+
+def _load_s(path: Path, threads: int) -> float:
     reader = _core.Reader(path)
     started = time.perf_counter()
-    tensors = reader.tensors()
+    tensors = reader.tensors(threads=threads)
     elapsed_s = time.perf_counter() - started
     del tensors
     return elapsed_s
@@ -90,13 +111,14 @@ def _checkpoint(kind: Kind, sample: Sample, n_bytes: int) -> bytes:
     words = _cast(kind)
     header: dict[str, object] = {}
     parts = []
-    for at, (start, stop) in enumerate(_ranges(n_bytes, len(words) // sample.word_bytes * sample.word_bytes)):
+    row_bytes = ROW_WORDS * sample.word_bytes
+    for at, (start, stop) in enumerate(_ranges(n_bytes, len(words) // row_bytes * row_bytes)):
         # Turned by some words, so that none is stored as a reference to another.
         turn = (at * 1009 * sample.word_bytes) % len(words)
         turned = words[turn:] + words[:turn]
         header[f"layers.{at}"] = {
             "dtype": sample.dtype,
-            "shape": [(stop - start) // sample.word_bytes],
+            "shape": [(stop - start) // row_bytes, ROW_WORDS],
             "data_offsets": [start, stop],
         }
         parts.append(turned[: stop - start])
@@ -130,9 +152,13 @@ def _cast(kind: Kind) -> bytes:
 
 
 def _trained_words() -> bytes:
-    data = (resources.files(__package__.rpartition(".")[0]) / "data" / "demo.safetensors").read_bytes()
+    data = _demo()
     (header_bytes,) = struct.unpack_from("<Q", data)
     return data[8 + header_bytes :]
+
+
+def _demo() -> bytes:
+    return (resources.files(__package__.rpartition(".")[0]) / "data" / "demo.safetensors").read_bytes()
 
 
 def _noise(n_bytes: int) -> bytes:
