@@ -67,6 +67,14 @@ pub(crate) fn compress_file(source: &Path, target: &Path, options: &Options, pro
     compress_model(&Model::of(&checkpoint), target, options, progress).at_path(source)
 }
 
+/// About how many bytes the header of a model's file takes.
+///
+/// # Errors
+/// `Source` if it is longer than a reader takes.
+pub(crate) fn likely_header_bytes(model: &Model<'_>, mode: Mode) -> Result<u64> {
+    Ok(record::likely(model, mode).to_bytes()?.len() as u64)
+}
+
 /// Compresses what is in memory or mapped to a file.
 pub(crate) fn compress_model(model: &Model<'_>, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
     let isa = Isa::current()?;

@@ -5,7 +5,7 @@ use crate::codec::chunk::{Decoder, Encoding};
 use crate::codec::context::Matrix;
 use crate::codec::planes::{Pools, units};
 use crate::codec::select::{self, Choice, Words};
-use crate::compress::Model;
+use crate::compress::{Model, likely_header_bytes};
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::limits::BLOCK_WORDS;
@@ -15,8 +15,6 @@ use crate::simd::Isa;
 use crate::survey::{Handling, survey};
 use rayon::prelude::*;
 
-/// Bytes that a tensor's record takes in the compressed header, roughly: most of them are its md5.
-const RECORD_BYTES: u64 = 31;
 /// Bytes that a blob takes besides: its index, and half of what fills it up.
 const BLOB_BYTES: u64 = 48;
 /// Bytes that the file itself takes besides.
@@ -24,6 +22,8 @@ const FILE_BYTES: u64 = 256;
 /// Words of a tensor that are coded, and the stretches of whole rows that they are taken in: rows of one kind lie together.
 const SAMPLE_WORDS: usize = 1 << 17;
 const N_STRETCHES: usize = 64;
+/// Words of a pack that are coded: all, unless contexts learn from one tensor for the next.
+const PACK_WORDS: usize = 1 << 19;
 /// Bytes that a block takes for itself: states of a stream, counts and checksum.
 const BLOCK_BYTES: u64 = 144;
 
@@ -69,6 +69,7 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode, ticker: &Ticker) -> Resu
             estimate(words, &tensors, &survey.pools, mode, isa)
         })
         .collect();
+    let record_bytes = likely_header_bytes(model, mode)? / items.len().max(1) as u64;
     let one = |i: usize| {
         let (tensor, words) = (model.tensors[i].0, items[i].words);
         let raw_bytes = words.bytes.len() as u64;
@@ -101,7 +102,7 @@ pub(crate) fn scan_model(model: &Model<'_>, mode: Mode, ticker: &Ticker) -> Resu
             shape,
             raw_bytes,
             kind,
-            estimated_bytes: bytes + RECORD_BYTES,
+            estimated_bytes: bytes + record_bytes,
             tied_to,
             widened_bytes,
         })
@@ -123,7 +124,7 @@ fn kind_of(choice: &Choice) -> &'static str {
 fn estimate(words: Words<'_>, tensors: &[(Matrix, usize)], pools: &Pools, mode: Mode, isa: Isa) -> (Choice, u64) {
     // A pack is told from its beginning, whose tensors are known.
     let sample = if tensors.len() > 1 {
-        words.bytes[..words.bytes.len().min(SAMPLE_WORDS * words.layout.word_bytes())].to_vec()
+        words.bytes[..words.bytes.len().min(PACK_WORDS * words.layout.word_bytes())].to_vec()
     } else {
         sample(words)
     };

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bigsmall
@@ -72,8 +73,6 @@ def test_a_directory_counts_as_one_model(tmp_path: Path) -> None:
 
 
 def test_scan_finds_narrow_values_in_wide_words(tmp_path: Path) -> None:
-    import numpy as np
-
     bf16 = np.frombuffer(weights("BF16", 64, 64).data, "<u2").astype("<u4") << 16
     f16 = np.frombuffer(weights("F16", 64, 64).data, "<f2").astype("<f4")
     tensors = {
@@ -104,3 +103,23 @@ def test_the_estimate_is_near_the_truth(tmp_path: Path, dtype: str) -> None:
     estimated = bigsmall.scan(source)["estimated_bytes"]
     actual = bigsmall.compress(source)["compressed_bytes"]
     assert estimated == pytest.approx(actual, rel=0.05)
+
+
+@pytest.mark.parametrize("mode", ["balanced", "inference"])
+def test_the_estimate_of_real_weights_is_within_half_a_point(shared_weights: Path, tmp_path: Path, mode: str) -> None:
+    estimated = bigsmall.scan(shared_weights, mode=mode)["estimated_bytes"]
+    facts = bigsmall.compress(shared_weights, tmp_path / "a.bs", mode=mode)
+    assert abs(estimated - facts["compressed_bytes"]) < 0.005 * facts["source_bytes"]
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+def test_the_estimate_of_minilm_is_within_half_a_point(minilm_dir: Path, tmp_path: Path, dtype: str) -> None:
+    safetensors = pytest.importorskip("safetensors.numpy")
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    numpy_dtype = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16}[dtype]
+    tensors = safetensors.load_file(minilm_dir / "model.safetensors")
+    cast = {name: array.astype(numpy_dtype) if array.dtype == np.float32 else array for name, array in tensors.items()}
+    safetensors.save_file(cast, tmp_path / "model.safetensors")
+    estimated = bigsmall.scan(tmp_path / "model.safetensors")["estimated_bytes"]
+    facts = bigsmall.compress(tmp_path / "model.safetensors")
+    assert abs(estimated - facts["compressed_bytes"]) < 0.005 * facts["source_bytes"]

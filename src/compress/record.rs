@@ -37,6 +37,17 @@ pub fn longest(model: &Model<'_>, mode: Mode) -> Record {
     record
 }
 
+/// A record that is stored in about as many bytes as that of the file: digests are as random, and take most of them.
+pub fn likely(model: &Model<'_>, mode: Mode) -> Record {
+    let mut record = begun(model, mode);
+    for (i, tensor) in record.tensors.iter_mut().enumerate() {
+        tensor.md5 = Md5::of(tensor.name.as_bytes()).to_string();
+        tensor.codec = Codec::Planes.name().into();
+        tensor.bytes = 64 + (model.tensors[i].1.len() as u64).saturating_mul(5) / 7;
+    }
+    record
+}
+
 /// The record without what only encoding can tell.
 fn begun(model: &Model<'_>, mode: Mode) -> Record {
     let mut bytes_of = BTreeMap::new();
