@@ -6,6 +6,19 @@ use crate::limits::ALIGN;
 /// Bytes from which a buffer is a map of its own, which comes zeroed, in large pages where the system has them, and goes back when dropped.
 const MAP_BYTES: usize = 1 << 18;
 
+/// Zeroed bytes that are needed for a while: the allocator has memory that was used before, where that of a [`Buffer`] is fresh from the
+/// system, which takes longer than filling it.
+///
+/// # Errors
+/// `Io` of kind `OutOfMemory` if there is not enough.
+pub fn scratch(n_bytes: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let room = usize::try_from(n_bytes).ok().and_then(|n| bytes.try_reserve_exact(n).ok());
+    room.ok_or_else(|| Error::out_of_memory(n_bytes))?;
+    bytes.resize(n_bytes as usize, 0);
+    Ok(bytes)
+}
+
 /// Zeroed bytes that begin at a multiple of 64.
 pub struct Buffer {
     store: Store,

@@ -1,6 +1,6 @@
 //! A `.bs` file back to the checkpoint it was made of.
 
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::compress::Summary;
 use crate::container::reader::Reader;
 use crate::digest::Md5Writer;
@@ -79,11 +79,11 @@ pub(crate) fn restore_tensor<S: ReadAt>(
     let entry = &reader.header().entries[tensor];
     let width = entry.dtype.layout().word_bytes() as u64;
     let mut digest = (!reader.checks_md5(tensor)).then(Md5Writer::default);
-    let mut memory = Buffer::new(0)?;
+    let mut memory = Vec::new();
     for part in reader.parts(tensor)? {
         let n_bytes = (part.end - part.start) * width;
         if memory.len() < n_bytes as usize {
-            memory = Buffer::new(n_bytes).at_tensor(&entry.name)?;
+            memory = scratch(n_bytes).at_tensor(&entry.name)?;
         }
         let buffer = &mut memory[..n_bytes as usize];
         reader.read_words(tensor, part.clone(), buffer)?;

@@ -1,5 +1,6 @@
 //! The tensors of a model, in whatever files they lie: safetensors or `.bs`, one file or the shards of a directory.
 
+use crate::buffer::scratch;
 use crate::container::reader::Reader;
 use crate::container::{MAGIC, is_container};
 use crate::digest::{Md5, Md5Writer};
@@ -265,10 +266,7 @@ impl Weights {
             return Ok(Cow::Borrowed(&mapped[bytes.start as usize..bytes.end as usize]));
         }
         let n_bytes = bytes.end - bytes.start;
-        let mut out = Vec::new();
-        let room = usize::try_from(n_bytes).ok().and_then(|n| out.try_reserve_exact(n).ok());
-        room.ok_or_else(|| Error::out_of_memory(n_bytes))?;
-        out.resize(n_bytes as usize, 0);
+        let mut out = scratch(n_bytes)?;
         self.read_words(tensor, range, &mut out)?;
         Ok(Cow::Owned(out))
     }

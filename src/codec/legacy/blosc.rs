@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::{bytes, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 
 const HEADER_BYTES: usize = 32;
@@ -43,7 +43,7 @@ pub fn decode(chunk: &[u8], out: &mut [u8]) -> Result<()> {
         return Err(damaged("is a Blosc2 chunk of an unknown kind"));
     }
     let starts = cursor.u32s(out.len().div_ceil(block_bytes))?;
-    let mut shuffled = Buffer::new(block_bytes.min(out.len()) as u64)?;
+    let mut shuffled = scratch(block_bytes.min(out.len()) as u64)?;
     for (block, start) in out.chunks_mut(block_bytes).zip(starts) {
         let coded = chunk.get(start as usize..);
         let mut coded = Cursor(coded.ok_or_else(|| damaged("its blocks do not lie in the chunk"))?);

@@ -4,7 +4,7 @@ use super::cursor::{Cursor, chunks_mut};
 use super::lanes::{self, Coder, Job};
 use super::width::Width;
 use super::{check_count, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 use crate::pool::Threads;
 
@@ -181,11 +181,11 @@ impl Sizes {
     }
 
     /// Room for the mantissas of all buckets, which must be `n`.
-    pub fn room(&self, n: usize) -> Result<Buffer> {
+    pub fn room(&self, n: usize) -> Result<Vec<u8>> {
         if self.total != n {
             return Err(damaged("its buckets have another number of elements"));
         }
-        Buffer::new(2 * n as u64)
+        scratch(2 * n as u64)
     }
 
     /// Joins signs and exponents, which the words are at first, with their mantissas.

@@ -5,7 +5,7 @@ use super::lanes::{self, Job};
 use super::range::Range;
 use super::width::Width;
 use super::{check_count, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 use crate::pool::Threads;
 
@@ -47,7 +47,7 @@ pub fn f4(blob: &[u8], out: &mut [u8]) -> Result<()> {
     if !is_packed {
         return f4_apart(blob, out);
     }
-    let mut halves = Buffer::new(2 * out.len() as u64)?;
+    let mut halves = scratch(2 * out.len() as u64)?;
     f4_apart(blob, &mut halves)?;
     for (byte, pair) in out.iter_mut().zip(halves.as_chunks::<2>().0) {
         *byte = pair[0] | pair[1] << 4;
@@ -69,11 +69,11 @@ pub fn f4_apart(blob: &[u8], out: &mut [u8]) -> Result<()> {
 }
 
 /// `n_symbols` of a codeword whose table, with `n` byte indices, stands before it.
-fn symbols(blob: &mut Cursor<'_>, n: usize, alphabet: usize, n_symbols: usize) -> Result<Buffer> {
+fn symbols(blob: &mut Cursor<'_>, n: usize, alphabet: usize, n_symbols: usize) -> Result<Vec<u8>> {
     let counts = blob.counts(n, Width::U8, alphabet)?;
     let codeword = blob.prefixed()?;
     let table = super::category::Table::new(&counts)?;
-    let mut symbols = Buffer::new(2 * n_symbols as u64)?;
+    let mut symbols = scratch(2 * n_symbols as u64)?;
     let job = Job::<Range>::new(codeword, &table, chunks_mut(&mut symbols))?;
     lanes::run(vec![job], Threads::One)?;
     Ok(symbols)

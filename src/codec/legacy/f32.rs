@@ -7,7 +7,7 @@ use super::lanes::{self, Coder, Job};
 use super::range::Range;
 use super::width::Width;
 use super::{bytes, check_count, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 use crate::pool::Threads;
 
@@ -28,9 +28,9 @@ pub fn decode(blob: &[u8], threads: Threads, out: &mut [u8]) -> Result<()> {
     let n_symbols = blob.u16()? as usize;
     let table = Range::table(&blob.counts(n_symbols, Width::U16, N_SYMBOLS)?, 0)?;
     let codeword = blob.prefixed()?;
-    let mut symbols = Buffer::new(2 * n as u64)?;
+    let mut symbols = scratch(2 * n as u64)?;
     let mut parts = vec![Part::Symbols(Job::new(codeword, &table, chunks_mut(&mut symbols))?)];
-    let mut planes = [Buffer::new(n as u64)?, Buffer::new(n as u64)?, Buffer::new(n as u64)?];
+    let mut planes = [scratch(n as u64)?, scratch(n as u64)?, scratch(n as u64)?];
     for plane in &mut planes {
         parts.push(Part::Plane(blob.prefixed()?, plane));
     }
@@ -80,9 +80,9 @@ pub fn decode_native_v2(blob: &[u8], threads: Threads, out: &mut [u8]) -> Result
 }
 
 /// Room for both halves of the words.
-fn halves(out: &[u8]) -> Result<(Buffer, Buffer)> {
+fn halves(out: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
     let n_bytes = out.len() as u64 / 2;
-    Ok((Buffer::new(n_bytes)?, Buffer::new(n_bytes)?))
+    Ok((scratch(n_bytes)?, scratch(n_bytes)?))
 }
 
 fn join(high: &[u8], low: &[u8], out: &mut [u8]) {

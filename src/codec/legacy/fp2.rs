@@ -4,7 +4,7 @@ use super::buckets::{self, BF16};
 use super::cursor::{Cursor, chunks, chunks_mut};
 use super::range::Range;
 use super::{check_count, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 use crate::pool::Threads;
 
@@ -20,7 +20,7 @@ pub fn decode(blob: &[u8], threads: Threads, out: &mut [u8]) -> Result<()> {
     }
     let third = (largest as f64 / 3.0) as f32;
     let levels = [-largest, -third, third, largest].map(|level| widened(narrowed(level)));
-    let mut residual = Buffer::new(2 * words.len() as u64)?;
+    let mut residual = scratch(2 * words.len() as u64)?;
     buckets::decode::<Range>(&BF16, blob.prefixed()?, threads, &mut residual)?;
     buckets::decode::<Range>(&BF16, blob.prefixed()?, threads, words.as_flattened_mut())?;
     for (i, (word, residual)) in words.iter_mut().zip(chunks::<2>(&residual)).enumerate() {

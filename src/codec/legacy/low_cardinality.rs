@@ -2,7 +2,7 @@
 
 use super::cursor::Cursor;
 use super::{bytes, check_count, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 
 /// Fills `out` with words of 1, 2 or 4 bytes.
@@ -14,7 +14,7 @@ pub fn decode(blob: &[u8], out: &mut [u8]) -> Result<()> {
         return Err(damaged("its words are of another width"));
     }
     let distinct = blob.take(width * n_distinct)?;
-    let mut indices = Buffer::new((out.len() / width) as u64)?;
+    let mut indices = scratch((out.len() / width) as u64)?;
     bytes::zstd(blob.prefixed()?, &mut indices)?;
     check_count(blob.u32()?, indices.len())?;
     for (word, &index) in out.chunks_exact_mut(width).zip(indices.iter()) {

@@ -6,7 +6,7 @@ use super::lanes::{self, Job};
 use super::short_rans::{ShortRans, Table};
 use super::width::Width;
 use super::{check_count, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 use crate::pool::Threads;
 use std::collections::HashMap;
@@ -15,8 +15,8 @@ const MAGIC: &[u8] = b"PAR1";
 
 /// The elements of one stream, and where their mantissas lie.
 struct Stream<'a> {
-    elements: Buffer,
-    mantissas: Buffer,
+    elements: Vec<u8>,
+    mantissas: Vec<u8>,
     sizes: Sizes,
     symbols: &'a [u8],
     buckets: Vec<(u16, usize, &'a [u8])>,
@@ -118,7 +118,7 @@ fn open(record: &[u8], n: usize) -> Result<Stream<'_>> {
         buckets.push((exponent, size, record.prefixed()?));
     }
     Ok(Stream {
-        elements: Buffer::new(2 * n as u64)?,
+        elements: scratch(2 * n as u64)?,
         mantissas: sizes.room(n)?,
         sizes,
         symbols,

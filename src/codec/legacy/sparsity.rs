@@ -6,7 +6,7 @@ use super::lanes::{self, Coder, Job};
 use super::range::Range;
 use super::width::Width;
 use super::{check_count, damaged};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::error::Result;
 use crate::pool::Threads;
 
@@ -23,7 +23,7 @@ pub fn decode(blob: &[u8], threads: Threads, out: &mut [u8]) -> Result<()> {
     let n_symbols = blob.u16()? as usize;
     let table = Range::table(&blob.counts(n_symbols, Width::U16, 2)?, 0)?;
     lanes::run(vec![Job::<Range>::new(blob.prefixed()?, &table, words)?], Threads::One)?;
-    let mut parts = [Buffer::new(2 * sizes[0] as u64)?, Buffer::new(2 * sizes[1] as u64)?];
+    let mut parts = [scratch(2 * sizes[0] as u64)?, scratch(2 * sizes[1] as u64)?];
     for part in &mut parts {
         buckets::decode::<Range>(&BF16, blob.prefixed()?, threads, part)?;
     }

@@ -1,6 +1,6 @@
 //! Levels of four bits and a scale for each group of elements.
 
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::codec::legacy::cursor::{Cursor, chunks_mut};
 use crate::codec::legacy::fp2::{narrowed, widened};
 use crate::codec::legacy::lanes::{self, Job};
@@ -17,7 +17,7 @@ pub struct Levels {
     /// BF16 words.
     scales: Vec<u16>,
     /// Each element's level, 8 above its value.
-    raised: Buffer,
+    raised: Vec<u8>,
 }
 
 /// Levels there are.
@@ -36,7 +36,7 @@ impl Levels {
         let scales = blob.numbers(n_groups, Width::U16)?;
         let coding = blob.u8()?;
         let coded = blob.prefixed()?;
-        let mut raised = Buffer::new(n as u64)?;
+        let mut raised = scratch(n as u64)?;
         match coding {
             0 => unpack(coded, &mut raised)?,
             1 => bytes::f4_apart(coded, &mut raised)?,
@@ -89,7 +89,7 @@ fn decode_chunks(coded: &[u8], threads: Threads, out: &mut [u8]) -> Result<()> {
     }
     let table = Table::new(&coded.u32s(N_LEVELS)?, bits)?;
     let codewords = coded.parts(n_chunks)?;
-    let mut symbols = Buffer::new(2 * out.len() as u64)?;
+    let mut symbols = scratch(2 * out.len() as u64)?;
     let jobs = codewords
         .into_iter()
         .zip(chunks_mut::<2>(&mut symbols).chunks_mut(chunk))

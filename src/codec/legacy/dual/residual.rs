@@ -2,7 +2,7 @@
 
 use super::levels::Levels;
 use super::quantiser::{Quantiser, Span};
-use crate::buffer::Buffer;
+use crate::buffer::scratch;
 use crate::codec::legacy::buckets::{self, BF16};
 use crate::codec::legacy::category::{self, PRECISION};
 use crate::codec::legacy::cursor::{Cursor, chunks};
@@ -39,7 +39,7 @@ fn of_level(levels: &Levels, level: i32, range: std::ops::Range<usize>) -> impl 
 
 /// Scheme 1: what the words differ from their levels by, and what rounding leaves of that.
 fn decode_sums(levels: &Levels, mut blob: Cursor<'_>, threads: Threads, words: &mut [[u8; 2]]) -> Result<()> {
-    let mut residual = Buffer::new(2 * words.len() as u64)?;
+    let mut residual = scratch(2 * words.len() as u64)?;
     buckets::decode::<Range>(&BF16, blob.prefixed()?, threads, &mut residual)?;
     buckets::decode::<Range>(&BF16, blob.prefixed()?, threads, words.as_flattened_mut())?;
     for (i, (word, residual)) in words.iter_mut().zip(chunks::<2>(&residual)).enumerate() {
@@ -58,7 +58,7 @@ fn decode_rebased(levels: &Levels, mut blob: Cursor<'_>, threads: Threads, words
 
 fn decode_level(levels: &Levels, level: i32, blob: &[u8], threads: Threads, words: &mut [[u8; 2]]) -> Result<()> {
     let n = of_level(levels, level, 0..levels.len()).count();
-    let mut coded = Buffer::new(2 * n as u64)?;
+    let mut coded = scratch(2 * n as u64)?;
     buckets::decode::<Range>(&BF16, blob, threads, &mut coded)?;
     for (i, word) in of_level(levels, level, 0..levels.len()).zip(chunks::<2>(&coded)) {
         let word = u16::from_le_bytes(*word);
