@@ -88,6 +88,10 @@ test-rust: $(STAMPS)/venv  ## Run the tests of the Rust crate
 test-python: $(STAMPS)/wheel $(STAMPS)/published  ## Run the tests of the Python package, on the release wheel
 	$(PYTHON) -m pytest
 
+.PHONY: transformers
+transformers: $(STAMPS)/wheel $(STAMPS)/models  ## Run the tests of the hook with the oldest transformers that it knows, and one between that and today's
+	$(PYTHON) tools/check_transformers.py 5.0.0 5.8.0
+
 .PHONY: determinism
 determinism: $(STAMPS)/wheel $(STAMPS)/models  ## Check that two builds write the same bytes, on every instruction set and on one and two threads
 	cargo build --locked --lib --features python

@@ -1,5 +1,6 @@
 """diffusers opens `.bs` files, with the results that it has from the safetensors files they were made of."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,3 +222,17 @@ def test_a_damaged_component(folders: tuple[Path, Path], tmp_path: Path) -> None
     weights.write_bytes(data)
     with pytest.raises(bigsmall.CorruptError, match=r"diffusion_pytorch_model\.bs"):
         diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "unet")
+
+
+def test_what_the_readme_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+    (shown,) = (block for block in re.findall(r"```py\n(.*?)```", page, re.DOTALL) if "compress_diffusion" in block)
+    settings = {"sample_size": 8, "block_out_channels": (32, 64), "layers_per_block": 1, "norm_num_groups": 8}
+    blocks = {"down_block_types": ("DownBlock2D",) * 2, "up_block_types": ("UpBlock2D",) * 2}
+    original = diffusers.DDPMPipeline(unet=diffusers.UNet2DModel(**settings, **blocks), scheduler=diffusers.DDPMScheduler())
+    monkeypatch.chdir(tmp_path)
+    original.save_pretrained("stable-diffusion")
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    assert type(names["pipeline"]) is diffusers.DDPMPipeline
+    assert state(names["pipeline"].unet) == state(original.unet)

@@ -53,6 +53,8 @@ class Console:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self._home),
             "TMPDIR": str(self._home / "tmp"),
+            # A bar that has moved on is no output.
+            "TQDM_DISABLE": "1",
             # What a machine plans depends on its GPUs.
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONUSERBASE": site.getuserbase(),
