@@ -28,13 +28,13 @@ from child import ChildError
 from environment import InstallError
 from inputs import Inputs, Kind
 from results import Results, build_id
-from sections import codec, comparison, load, memory, published, sizes, speed, startup, stream
+from sections import codec, comparison, delta, load, memory, published, sizes, speed, startup, stream
 
 BENCH = Path(__file__).resolve().parent
 PAGE = BENCH.parent / "docs" / "benchmarks.md"
 PLOT = Path("img", "decode-speed-against-size.png")
 
-SECTIONS = ("sizes", "speed", "load", "published", "memory", "stream", "startup", "comparison")
+SECTIONS = ("sizes", "speed", "delta", "load", "published", "memory", "stream", "startup", "comparison")
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,10 @@ def write(run: Run, sections: list[str]) -> None:
             plot.draw(page.parent / PLOT, codec_rows, speed_rows)
         except (ChildError, InstallError) as error:
             print(f"no plot: {error}", file=sys.stderr)
+    if "delta" in sections:
+        deltas = delta.measure(run)
+        parts["updates"] = tables.update_table(deltas.updates)
+        parts["pairs"] = tables.pair_table(deltas.pairs)
     if "load" in sections:
         parts["load"] = tables.load_tables(load.measure(run))
     if "published" in sections:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from inputs import MIB
 from rivals import published as published_rival
-from sections import codec, comparison, load, memory, published, sizes, speed, startup, stream
+from sections import codec, comparison, delta, load, memory, published, sizes, speed, startup, stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -150,6 +150,48 @@ def speed_tables(rows: Sequence[speed.Row]) -> str:
         raw_bytes = f" ({measured[0].facts['raw_bytes'] / 1e6:,.1f} MB)" if measured else ""
         parts.append(f"### {kind.label}{raw_bytes}\n\n{table(head, body)}{not_measured((row.label, row.facts) for row in members)}")
     return "\n\n".join(parts)
+
+
+def update_table(rows: Sequence[delta.UpdateRow]) -> str:
+    head = ("update", "weights that change, %", "bits per weight", "aim", "encode, MB/s", "decode, MB/s")
+    body, missed = [], []
+    for row in rows:
+        if "error" in row.facts:
+            continue
+        facts = row.facts
+        rates = [facts[f"{step}_bytes_per_s"] for step in ("encode", "decode")]
+        bits = facts["bits_per_weight"]
+        body.append(
+            (row.update.label, f"{100 * facts['changed']:.1f}", f"{bits:.3f}", f"{row.update.aim:.2f}", *(rate(one, 1) for one in rates))
+        )
+        if bits > row.update.aim:
+            missed.append(f"{row.update.label}: {bits:.3f} bits instead of {row.update.aim:.2f}")
+        missed += [
+            f"{row.update.label}: {rate(one, 1)} instead of {rate(delta.SPEED_AIM, 1)} MB/s" for one in rates if one < delta.SPEED_AIM
+        ]
+    return f"{table(head, body)}\n\n{verdict(missed)}" + not_measured((row.update.label, row.facts) for row in rows)
+
+
+def pair_table(rows: Sequence[delta.PairRow]) -> str:
+    names = {
+        "bigsmall": "patch, %",
+        "alone": "alone, %",
+        "published": "published 4.0.0, %",
+        "zipnn": "ZipNN, %",
+        "zstd": "zstd patch-from, %",
+    }
+    if not rows:
+        return "The files are not beside the repository."
+    head = ("base and fine-tune", "raw bytes", *names.values())
+    body = [(row.label, f"{row.raw_bytes:,}", *(percent(row.bytes[name], row.raw_bytes) for name in names)) for row in rows]
+    larger = [
+        row.label
+        for row in rows
+        for name in names
+        if row.bytes["bigsmall"] is None or (row.bytes[name] or row.bytes["bigsmall"]) < row.bytes["bigsmall"]
+    ]
+    told = f"Larger than another: {'; '.join(larger)}." if larger else "Every patch is the smallest of its row."
+    return f"{table(head, body)}\n\n{told}"
 
 
 def load_tables(rows: Sequence[load.Row]) -> str:

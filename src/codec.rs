@@ -6,6 +6,7 @@
 pub mod blob;
 pub mod chunk;
 pub mod context;
+pub mod delta;
 pub mod framed;
 pub mod legacy;
 pub mod palette;
@@ -45,10 +46,12 @@ pub enum Codec {
     Zstd,
     /// Words coded with odds learned from those before them.
     Context,
+    /// Words as differences to those of a base.
+    Delta,
 }
 
 /// Their names, each at its place in the enum.
-const TABLE: [(Codec, &str); 11] = [
+const TABLE: [(Codec, &str); 12] = [
     (Codec::Empty, "empty"),
     (Codec::Constant, "constant"),
     (Codec::Tied, "tied"),
@@ -60,6 +63,7 @@ const TABLE: [(Codec, &str); 11] = [
     (Codec::RowDelta, "row_delta"),
     (Codec::Zstd, "zstd"),
     (Codec::Context, "context"),
+    (Codec::Delta, "delta"),
 ];
 
 impl Codec {
@@ -82,7 +86,7 @@ impl Codec {
     pub fn is_chunked(self) -> bool {
         matches!(
             self,
-            Codec::Planes | Codec::Palette | Codec::Sparse | Codec::RowDelta | Codec::Zstd | Codec::Context
+            Codec::Planes | Codec::Palette | Codec::Sparse | Codec::RowDelta | Codec::Zstd | Codec::Context | Codec::Delta
         )
     }
 
@@ -139,11 +143,35 @@ pub struct Damage {
     pub block: Option<usize>,
     /// What is wrong.
     pub message: &'static str,
+    /// Whether that is the base's fault.
+    pub is_of_base: bool,
+}
+
+impl Damage {
+    /// What is wrong with a block.
+    pub fn at(block: usize, message: &'static str) -> Self {
+        Damage {
+            block: Some(block),
+            ..message.into()
+        }
+    }
+
+    /// Base words that are not those that a chunk was made from.
+    pub fn of_base() -> Self {
+        Damage {
+            is_of_base: true,
+            .."is a difference to other words than its base has".into()
+        }
+    }
 }
 
 impl From<&'static str> for Damage {
     fn from(message: &'static str) -> Self {
-        Damage { block: None, message }
+        Damage {
+            block: None,
+            message,
+            is_of_base: false,
+        }
     }
 }
 

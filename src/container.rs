@@ -12,8 +12,10 @@ use crate::error::{Error, Kind, Result};
 pub const MAGIC: &[u8; 4] = b"BGSM";
 /// The first bytes of a file of two fidelities of the published package.
 pub const DUAL_MAGIC: &[u8; 4] = b"BGSD";
-/// The version that this release writes.
+/// The version of files that stand alone.
 pub const VERSION: u16 = 16;
+/// The version of files with a base.
+pub const VERSION_ON_BASE: u16 = 17;
 /// The file that says what the shards of a directory hold.
 pub const INDEX: &str = "bigsmall.index.json";
 /// Bytes before the header.
@@ -39,6 +41,8 @@ pub enum Version {
     Dual2,
     /// What this release writes.
     V16,
+    /// The same, on a base.
+    V17,
 }
 
 impl Version {
@@ -52,13 +56,15 @@ impl Version {
             (Some(MAGIC), 1) => Some(Version::V1),
             (Some(MAGIC), 2) => Some(Version::V2),
             (Some(MAGIC), VERSION) => Some(Version::V16),
+            (Some(MAGIC), VERSION_ON_BASE) => Some(Version::V17),
             (Some(DUAL_MAGIC), 1) => Some(Version::Dual1),
             (Some(DUAL_MAGIC), 2) => Some(Version::Dual2),
             (Some(MAGIC | DUAL_MAGIC), _) => None,
             _ => return Err(Error::format("this is not a .bs file: it does not begin with BGSM")),
         };
         known.ok_or_else(|| {
-            let message = format!("container version {number} is not read by this release, which reads 1, 2 and {VERSION}");
+            let message =
+                format!("container version {number} is not read by this release, which reads 1, 2, {VERSION} and {VERSION_ON_BASE}");
             Error::new(Kind::Version, message)
         })
     }
@@ -69,12 +75,13 @@ impl Version {
             Version::V1 | Version::Dual1 => 1,
             Version::V2 | Version::Dual2 => 2,
             Version::V16 => VERSION,
+            Version::V17 => VERSION_ON_BASE,
         }
     }
 
     /// Whether it is the published package's.
     pub fn is_published(self) -> bool {
-        self != Version::V16
+        !matches!(self, Version::V16 | Version::V17)
     }
 
     /// Whether it is of two fidelities, in the published package's form.

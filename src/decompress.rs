@@ -10,8 +10,10 @@ use crate::pool::{self, Ticker};
 use crate::simd::Isa;
 use crate::sink::{Memory, Sink, WriteAt};
 use crate::source::{FileSource, ReadAt};
+use crate::weights::Weights;
 use rayon::prelude::*;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Decompresses a file that lies in memory. Every tensor's md5 is checked.
 ///
@@ -26,18 +28,51 @@ pub fn decompress_bytes(packed: &[u8], threads: usize) -> Result<Vec<u8>> {
 /// # Errors
 /// Those of [`decompress_bytes`].
 pub fn decompress_bytes_with(packed: &[u8], threads: usize, isa: Isa) -> Result<Vec<u8>> {
-    let reader = Reader::open_with(packed, isa)?;
+    in_memory(&Reader::open_with(packed, isa)?, threads)
+}
+
+/// Applies a patch that lies in memory to its base.
+///
+/// # Errors
+/// Those of [`decompress_bytes`]; `Base` if it is not the base that the patch was made from.
+pub fn decompress_bytes_on(packed: &[u8], base: Arc<Weights>, threads: usize) -> Result<Vec<u8>> {
+    decompress_bytes_on_with(packed, base, threads, Isa::current()?)
+}
+
+/// [`decompress_bytes_on`] with the given instruction set. Every one gives the same bytes.
+///
+/// # Errors
+/// Those of [`decompress_bytes_on`].
+pub fn decompress_bytes_on_with(packed: &[u8], base: Arc<Weights>, threads: usize, isa: Isa) -> Result<Vec<u8>> {
+    in_memory(&Reader::open_on_with(packed, base, isa)?, threads)
+}
+
+fn in_memory(reader: &Reader<&[u8]>, threads: usize) -> Result<Vec<u8>> {
+    reader.check_base()?;
     let n_bytes = reader.header().source_bytes();
     let out = Memory::with_capacity(n_bytes)?;
     pool::run(threads, reader.header().raw_bytes(), &no_progress, |ticker| {
-        restore(&reader, ticker, &|bytes, offset| out.write_at(bytes, offset))
+        restore(reader, ticker, &|bytes, offset| out.write_at(bytes, offset))
     })?;
     Ok(out.into_bytes())
 }
 
 /// Decompresses one file to one checkpoint file.
-pub(crate) fn decompress_file(source: &Path, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
-    let reader = Reader::open(FileSource::open(source)?)?;
+pub(crate) fn decompress_file(
+    source: &Path,
+    base: Option<&Arc<Weights>>,
+    target: &Path,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Summary> {
+    let source = FileSource::open(source)?;
+    let reader = match base {
+        Some(base) => Reader::open_on(source, base.clone())?,
+        None => Reader::open(source)?,
+    };
+    if reader.header().fingerprint.is_some() {
+        pool::run(options.threads, 0, progress, |_| reader.check_base())?;
+    }
     let sink = Sink::create(target, options.force)?;
     let write = |bytes: &[u8], offset: u64| sink.write_at(bytes, offset);
     pool::run(options.threads, reader.header().raw_bytes(), progress, |ticker| {
@@ -49,6 +84,7 @@ pub(crate) fn decompress_file(source: &Path, target: &Path, options: &Options, p
         compressed_bytes: reader.file_bytes(),
         n_tensors: reader.header().entries.len(),
         outputs: vec![target.to_owned()],
+        ..Summary::default()
     })
 }
 

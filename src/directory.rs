@@ -2,10 +2,11 @@
 
 mod index;
 mod other_files;
+mod plain;
 mod published;
 mod staged;
 
-use crate::compress::{Model, Summary, compress_file, compress_model};
+use crate::compress::{Model, Summary, compress_model};
 use crate::container::INDEX;
 use crate::decompress::decompress_file;
 use crate::error::{Error, Kind, Place, Result};
@@ -16,13 +17,16 @@ use crate::safetensors::{Checkpoint, build_header};
 use crate::scan::{Estimate, scan_model};
 use crate::source::{FileSource, Map as FileMap};
 use crate::verify::{Problem, Verification, VerifyOptions, compare, verify_file};
+use crate::weights::Weights;
 use index::{Index, Shard, SourceIndex};
+use plain::Plain;
 use published::PublishedIndex;
 use staged::{ModelDirectory, into_directory};
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const SOURCE_END: &str = "safetensors";
 const PACKED_END: &str = "bs";
@@ -32,13 +36,37 @@ const PACKED_END: &str = "bs";
 /// # Errors
 /// `Io`, `Source`, `Option`, `Interrupted`. Nothing is left behind under the final names.
 pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
+    compress_any(source, None, target, options, progress)
+}
+
+/// Compresses a model to a patch: the tensors that are smaller as differences to those of `base` are stored as such. The model may be one of `.bs` files too.
+///
+/// # Errors
+/// Those of [`compress`]; as for reading the base.
+pub fn compress_on(source: &Path, base: &Weights, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
+    compress_any(source, Some(base), target, options, progress)
+}
+
+fn compress_any(source: &Path, base: Option<&Weights>, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
     check_apart(source, target)?;
-    if !metadata(source)?.is_dir() {
-        return compress_file(source, target, options, progress);
+    if base.is_some() && options.format == Format::V1 {
+        return Err(Error::option("format v1 has no patches"));
     }
-    let shards = shards(source, SOURCE_END)?;
+    let open = |shard: &Path| match base {
+        Some(_) => Plain::restored(shard, target),
+        None => Plain::open(shard),
+    };
+    if !metadata(source)?.is_dir() {
+        let plain = open(source)?;
+        return compress_model(&Model::of(&plain.checkpoint).on(base), target, options, progress).at_path(source);
+    }
+    let shards = match base {
+        Some(_) => weight_files(source)?,
+        None => shards(source, SOURCE_END)?,
+    };
     if target.extension() == Some(OsStr::new(PACKED_END)) {
-        return compress_joined(&shards, target, options, progress);
+        let opened = shards.iter().map(|shard| open(shard)).collect::<Result<Vec<Plain>>>()?;
+        return compress_joined(&opened, &shards, base, target, options, progress);
     }
     let source_index = SourceIndex::of(source)?;
     let model = ModelDirectory {
@@ -51,18 +79,18 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
     let mut published = PublishedIndex::new(options.mode);
     into_directory(&model, target, options, progress, |shard, staged, progress| {
         let name = format!("{}.{PACKED_END}", stem(shard));
-        let checkpoint = Checkpoint::open(shard)?;
+        let checkpoint = open(shard)?.checkpoint;
         for tensor in &checkpoint.tensors {
             if weight_map.insert(tensor.name.clone(), name.clone()).is_some() {
                 return Err(Error::source("it is in two shards").at_tensor(&tensor.name).at_path(shard));
             }
         }
-        let shard_model = Model::of(&checkpoint);
+        let shard_model = Model::of(&checkpoint).on(base);
         let summary = compress_model(&shard_model, &staged.join(&name), options, progress).at_path(shard)?;
         published.add(&name, &shard_model, &summary);
         records.push(Shard {
             file: name,
-            source: file_name(shard),
+            source: format!("{}.{SOURCE_END}", stem(shard)),
             bytes: summary.source_bytes,
         });
         Ok(summary)
@@ -80,11 +108,23 @@ pub fn compress(source: &Path, target: &Path, options: &Options, progress: Progr
 /// Decompresses a file, or a directory that [`compress`] has made. Every tensor's md5 is checked before the output gets its name.
 ///
 /// # Errors
-/// `Io`, `Format`, `Version`, `Corrupt`, `Option`, `Interrupted`.
+/// `Io`, `Format`, `Version`, `Corrupt`, `Option`, `Interrupted`; `Base` for a patch.
 pub fn decompress(source: &Path, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
+    decompress_any(source, None, target, options, progress)
+}
+
+/// Applies a patch, of one file or several, to its base. What needs no base is decompressed as by [`decompress`].
+///
+/// # Errors
+/// Those of [`decompress`]; `Base` if it is not the base that the patch was made from, before anything is written.
+pub fn decompress_on(source: &Path, base: &Arc<Weights>, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
+    decompress_any(source, Some(base), target, options, progress)
+}
+
+fn decompress_any(source: &Path, base: Option<&Arc<Weights>>, target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
     check_apart(source, target)?;
     if !metadata(source)?.is_dir() {
-        return decompress_file(source, target, options, progress);
+        return decompress_file(source, base, target, options, progress);
     }
     let index = Index::read(source)?;
     let shards = packed_shards(source, index.as_ref())?;
@@ -94,7 +134,7 @@ pub fn decompress(source: &Path, target: &Path, options: &Options, progress: Pro
         source_index: index.as_ref().and_then(|index| index.source_index.as_ref()),
     };
     into_directory(&model, target, options, progress, |shard, staged, progress| {
-        decompress_file(shard, &staged.join(source_of(index.as_ref(), shard)), options, progress)
+        decompress_file(shard, base, &staged.join(source_of(index.as_ref(), shard)), options, progress)
     })
     .and_then(|staged| {
         if let Some(SourceIndex { file, text }) = model.source_index {
@@ -249,6 +289,16 @@ pub fn packed_files(path: &Path) -> Result<Vec<PathBuf>> {
     packed_shards(path, Index::read(path)?.as_ref())
 }
 
+/// Whether the files of a directory are those of one model.
+pub(crate) fn is_sharded(directory: &Path) -> bool {
+    directory.join(INDEX).exists() || SourceIndex::of(directory).is_ok_and(|index| index.is_some())
+}
+
+/// Whether a directory holds one model: one file, or several with an index.
+pub(crate) fn is_model(directory: &Path) -> bool {
+    is_sharded(directory) || weight_files(directory).is_ok_and(|files| files.len() == 1)
+}
+
 /// The files that hold the tensors of a path: itself, or the shards of a directory, compressed ones or else safetensors.
 pub(crate) fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
     if !metadata(path)?.is_dir() {
@@ -277,11 +327,15 @@ fn none_found(directory: &Path, what: &str) -> Error {
     Error::new(Kind::Io(error), message).at_path(directory)
 }
 
-fn compress_joined(shards: &[PathBuf], target: &Path, options: &Options, progress: Progress<'_>) -> Result<Summary> {
-    let opened = shards
-        .iter()
-        .map(|shard| Checkpoint::open(shard))
-        .collect::<Result<Vec<Checkpoint<FileMap>>>>()?;
+fn compress_joined(
+    opened: &[Plain],
+    shards: &[PathBuf],
+    base: Option<&Weights>,
+    target: &Path,
+    options: &Options,
+    progress: Progress<'_>,
+) -> Result<Summary> {
+    let opened: Vec<&Checkpoint<FileMap>> = opened.iter().map(|plain| &plain.checkpoint).collect();
     let mut names = HashSet::new();
     for (checkpoint, shard) in opened.iter().zip(shards) {
         for tensor in &checkpoint.tensors {
@@ -296,13 +350,14 @@ fn compress_joined(shards: &[PathBuf], target: &Path, options: &Options, progres
         .collect();
     let metadata = opened.iter().find_map(|one| one.metadata.clone());
     let header = build_header(metadata.as_ref(), tensors.iter().map(|(tensor, _)| tensor.described()));
-    let source_bytes = opened.iter().map(Checkpoint::file_bytes).sum();
+    let source_bytes = opened.iter().map(|one| one.file_bytes()).sum();
     compress_model(
         &Model {
             tensors,
             metadata,
             header,
             source_bytes,
+            base,
         },
         target,
         options,
@@ -310,7 +365,7 @@ fn compress_joined(shards: &[PathBuf], target: &Path, options: &Options, progres
     )
 }
 
-fn is_weights(path: &Path) -> bool {
+pub(crate) fn is_weights(path: &Path) -> bool {
     [SOURCE_END, PACKED_END].iter().any(|end| path.extension() == Some(OsStr::new(end)))
 }
 

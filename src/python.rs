@@ -23,7 +23,8 @@ mod core {
     use super::error::{BigSmallError, CorruptError, FormatError, PatchBaseError, SourceError, VersionError};
     #[pymodule_export]
     use super::functions::{
-        codec_speed, compress, compress_bytes, decompress, decompress_bytes, isa, isas, migrate, packed_files, published_kv_entry, scan,
+        closest, codec_speed, compress, compress_bytes, decompress, decompress_bytes, diff, isa, isas, migrate, packed_files,
+        published_kv_entry, scan,
     };
     #[pymodule_export]
     use super::inspect::xray;

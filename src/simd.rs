@@ -100,3 +100,28 @@ impl fmt::Display for Isa {
         f.write_str(self.name())
     }
 }
+
+/// Compiles a function, which may be generic over one type, for each instruction set, and calls the one of `isa`. Modules that use it must allow
+/// unsafe code.
+macro_rules! for_each_isa {
+    ($isa:expr, $body:ident $(<$word:ident: $bound:path>)? ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,bmi2,popcnt")]
+        fn avx2 $(<$word: $bound>)? ($($arg: $ty),*) $(-> $ret)? { $body $(::<$word>)? ($($arg),*) }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
+        fn avx512 $(<$word: $bound>)? ($($arg: $ty),*) $(-> $ret)? { $body $(::<$word>)? ($($arg),*) }
+        match $isa.level() {
+            // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::Avx2 => unsafe { avx2 $(::<$word>)? ($($arg),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::simd::Level::Avx512 => unsafe { avx512 $(::<$word>)? ($($arg),*) },
+            // NEON is part of every aarch64 target, so the plain build has it.
+            _ => $body $(::<$word>)? ($($arg),*),
+        }
+    }};
+}
+
+pub(crate) use for_each_isa;

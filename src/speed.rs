@@ -3,8 +3,9 @@
 use crate::codec::blob::{Index, chunk_words};
 use crate::codec::chunk::{Decoder, Encoding};
 use crate::codec::context::Matrix;
+use crate::codec::planes::Pools;
 use crate::codec::select::{self, Choice, Words};
-use crate::codec::{Coded, Spare};
+use crate::codec::{Codec, Coded, Spare};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::options::Mode;
@@ -25,14 +26,22 @@ pub struct CodecSpeed {
     pub decode_bytes_per_s: f64,
 }
 
-/// Times the codec on the words of a tensor with rows of `row_words`; the best of `repeat` runs.
+/// Times the codec on the words of a tensor with rows of `row_words`, or on their differences to as many base words; the best of `repeat` runs.
 ///
 /// # Errors
 /// `Option` if the bytes are no whole number of words, or suit no codec.
-pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa: Isa, repeat: usize) -> Result<CodecSpeed> {
+pub fn codec_speed(
+    bytes: &[u8],
+    base: Option<&[u8]>,
+    dtype: Dtype,
+    row_words: usize,
+    mode: Mode,
+    isa: Isa,
+    repeat: usize,
+) -> Result<CodecSpeed> {
     let layout = dtype.layout();
     let width = layout.word_bytes();
-    if bytes.is_empty() || !bytes.len().is_multiple_of(width) {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(width) || base.is_some_and(|base| base.len() != bytes.len()) {
         return Err(Error::option(format!("{} bytes are no words of {}", bytes.len(), dtype.name())));
     }
     let n_words = bytes.len() / width;
@@ -52,9 +61,17 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
     let spare = Spare::default();
     let mut chunks: Vec<Coded> = Vec::new();
     let mut encode = || {
-        let pools = survey(&[Item { dtype, words }], mode, isa).pools;
-        let Choice::Chunked(codec) = select::choose(words, &tensors, &pools, mode, isa) else {
-            return Err(Error::option("these words do not compress"));
+        let pools = if base.is_some() {
+            Pools::default()
+        } else {
+            survey(&[Item { dtype, words, base: None }], mode, isa).pools
+        };
+        let codec = match base {
+            Some(_) => Codec::Delta,
+            None => match select::choose(words, &tensors, &pools, mode, isa) {
+                Choice::Chunked(codec) => codec,
+                _ => return Err(Error::option("these words do not compress")),
+            },
         };
         let (pools_of, spare) = (&pools, &spare);
         let encoding = Encoding {
@@ -70,7 +87,11 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
         let part_words = chunk_words(codec, layout, n_words as u64, row_words);
         chunks.drain(..).for_each(|chunk| spare.put(chunk.body));
         for (at, part) in bytes.chunks(part_words * width).enumerate() {
-            chunks.push(encoding.encode(at * part_words, part).expect("the choice has looked at all words"));
+            let start = at * part_words * width;
+            chunks.push(match base {
+                Some(base) => encoding.encode_on(part, &base[start..start + part.len()]),
+                None => encoding.encode(at * part_words, part).expect("the choice has looked at all words"),
+            });
         }
         Ok((pools, codec))
     };
@@ -103,7 +124,9 @@ pub fn codec_speed(bytes: &[u8], dtype: Dtype, row_words: usize, mode: Mode, isa
             )
             .map_err(damaged)?;
             let parts: Vec<&[u8]> = decoder.parts(&(0..n), body.len()).into_iter().map(|part| &body[part]).collect();
-            decoder.decode(&parts, &(0..n), out).map_err(damaged)?;
+            let start = at * part_words * width;
+            let base = base.map_or(&[][..], |base| &base[start..start + n * width]);
+            decoder.decode(&parts, base, &(0..n), out).map_err(damaged)?;
         }
         decode_s = decode_s.min(start.elapsed().as_secs_f64());
     }

@@ -4,6 +4,7 @@ mod ties;
 
 pub(crate) use ties::masters;
 
+use crate::base::BaseTensor;
 use crate::codec::planes::{Pool, Pools, assign, units};
 use crate::codec::select::{self, Choice, Words};
 use crate::dtype::Dtype;
@@ -17,7 +18,7 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 
 /// Tensors with fewer words are coded together, since states, tables and directory of their own would cost them more than a percent.
-const SMALL_WORDS: usize = 1 << 16;
+pub(crate) const SMALL_WORDS: usize = 1 << 16;
 /// The same for floats in `storage` mode, whose contexts learn from one tensor for the next.
 const SMALL_STORAGE_WORDS: usize = 1 << 22;
 /// Words from which a tensor may be worth a codec or an order of its own.
@@ -46,6 +47,8 @@ pub struct Item<'a> {
     pub dtype: Dtype,
     /// Its words.
     pub words: Words<'a>,
+    /// What they are stored as differences to, if they are.
+    pub base: Option<BaseTensor<'a>>,
 }
 
 /// How a tensor is to be handled.
@@ -103,7 +106,7 @@ pub fn survey(items: &[Item<'_>], mode: Mode, isa: Isa) -> Survey {
     let mut pools = Pools::default();
     for layout in Layout::ALL {
         let alone = |(item, handling): &(&Item, &Handling)| {
-            item.words.layout == layout && matches!(handling, Handling::Alone | Handling::Packed(_))
+            item.words.layout == layout && item.base.is_none() && matches!(handling, Handling::Alone | Handling::Packed(_))
         };
         let members: Vec<Words> = (stored.iter().zip(&handling).filter(alone))
             .map(|(item, handling)| Words {
@@ -157,6 +160,7 @@ fn order(items: &[Item<'_>], handling: &[Handling], mode: Mode, isa: Isa) -> Vec
         .map(|(item, handling)| {
             let n_words = item.n_words();
             let suits = *handling == Handling::Alone
+                && item.base.is_none()
                 && mode == Mode::Balanced
                 && item.words.layout.has_sign()
                 && (LEAST_UNUSUAL_WORDS..=ORDERED_WORDS).contains(&n_words)
@@ -186,16 +190,16 @@ fn tie(items: &[Item<'_>], handling: &mut [Handling]) {
 }
 
 fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> Vec<Vec<usize>> {
-    let learns = |item: &Item| mode == Mode::Storage && item.words.layout.has_sign();
+    let learns = |item: &Item| mode == Mode::Storage && item.words.layout.has_sign() && item.base.is_none();
     let may_pack: Vec<bool> = (items.par_iter().zip(&*handling))
         .map(|(item, handling)| {
             let is_float = item.words.layout.has_sign();
-            let is_unusual = || item.n_words() >= LEAST_UNUSUAL_WORDS && select::is_unusual(item.words, mode, isa);
+            let is_unusual = || item.base.is_none() && item.n_words() >= LEAST_UNUSUAL_WORDS && select::is_unusual(item.words, mode, isa);
             let most = if learns(item) { SMALL_STORAGE_WORDS } else { SMALL_WORDS - 1 };
             *handling == Handling::Alone && item.n_words() <= most && !(is_float && is_unusual())
         })
         .collect();
-    let mut open: HashMap<Dtype, (Vec<usize>, usize)> = HashMap::new();
+    let mut open: HashMap<(Dtype, bool), (Vec<usize>, usize)> = HashMap::new();
     let mut packs = Vec::new();
     for (i, item) in items.iter().enumerate().filter(|(i, _)| may_pack[*i]) {
         let most = if learns(item) {
@@ -203,7 +207,7 @@ fn pack(items: &[Item<'_>], handling: &mut [Handling], mode: Mode, isa: Isa) -> 
         } else {
             PACK_WORDS + SMALL_WORDS
         };
-        let (members, n) = open.entry(item.dtype).or_default();
+        let (members, n) = open.entry((item.dtype, item.base.is_some())).or_default();
         if *n + item.n_words() > most {
             packs.push(std::mem::take(members));
             *n = 0;

@@ -155,6 +155,14 @@ fn is_packed(source: &impl ReadAt) -> Result<bool> {
     Ok(is_container(&start))
 }
 
+/// Whether a file is a `.bs` file.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn is_packed_file(path: &Path) -> Result<bool> {
+    is_packed(&FileSource::open(path)?)
+}
+
 /// All tensors of a model.
 pub struct Weights {
     files: Vec<File>,

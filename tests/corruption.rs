@@ -387,7 +387,7 @@ fn foreign_files_have_their_own_errors() {
         ("version 1", versioned(1), "Format", "not what it should be"),
         ("a published file", published, "Format", "not what it should be"),
         ("version 0", versioned(0), "Version", "version 0"),
-        ("version 17", versioned(17), "Version", "version 17"),
+        ("version 18", versioned(18), "Version", "version 18"),
         ("version 65535", versioned(65535), "Version", "version 65535"),
     ] {
         let error = Reader::open(&file[..]).err().unwrap_or_else(|| panic!("{what} is opened"));

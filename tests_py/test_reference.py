@@ -648,3 +648,40 @@ def test_core_on_real_weights(bigsmall: ModuleType, tmp_path: Path, name: str, m
     if mode == "storage":
         content = first_tensors(content, 40_000)
     assert bs_reader.source(compressed(bigsmall, tmp_path, content, mode)) == content
+
+
+# Patches.
+
+PATCHES = ROOT / "tests" / "golden_patches"
+
+
+def test_a_golden_patch_is_read_on_its_base() -> None:
+    digests = {name: digest for digest, name in (line.split() for line in (PATCHES / "MANIFEST").read_text().splitlines())}
+    base = bs_reader.read(PATCHES / "base.bs")
+    tuned = bs_reader.source(PATCHES / "patch.bs", base)
+    assert hashlib.md5(tuned).hexdigest() == digests["tuned.safetensors"]
+    with pytest.raises(FormatError, match="without its base"):
+        bs_reader.read(PATCHES / "patch.bs")
+    name, (dtype, shape, data) = next(iter(base.items()))
+    with pytest.raises(FormatError, match="another base"):
+        bs_reader.read(PATCHES / "patch.bs", {**base, name: (dtype, shape, bytes([data[0] ^ 1]) + data[1:])})
+
+
+@pytest.mark.parametrize("stride", [1, 7, 1000])
+def test_patches_of_the_core_are_read(bigsmall: ModuleType, tmp_path: Path, stride: int) -> None:
+    """Every `stride`th word of tensors of several layouts moves, by more and more."""
+    tensors: dict[str, Tensor] = {
+        dtype: (dtype, [40, 100], normal(dtype, 4000)) for dtype in ("BF16", "F16", "F32", "F64", "F8_E4M3", "I32")
+    }
+    moved: dict[str, Tensor] = {}
+    for name, (dtype, shape, data) in tensors.items():
+        size = LAYOUT_OF[dtype].size
+        words = [int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size)]
+        words = [(word + (at % 50 if at % stride == 0 else 0)) % (1 << 8 * size) for at, word in enumerate(words)]
+        moved[name] = (dtype, shape, b"".join(word.to_bytes(size, "little") for word in words))
+    (tmp_path / "base.safetensors").write_bytes(source_file(tensors))
+    (tmp_path / "tuned.safetensors").write_bytes(source_file(moved))
+    bigsmall.compress(tmp_path / "tuned.safetensors", tmp_path / "patch.bs", base=tmp_path / "base.safetensors")
+    bigsmall.compress(tmp_path / "base.safetensors", tmp_path / "base.bs")
+    base = bs_reader.read(tmp_path / "base.bs")
+    assert bs_reader.source(tmp_path / "patch.bs", base) == (tmp_path / "tuned.safetensors").read_bytes()

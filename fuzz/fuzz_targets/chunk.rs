@@ -100,7 +100,7 @@ fuzz_target!(|chunk: Chunk| {
             let mut out = vec![0; range.len() * width];
             let parts = decoder.parts(&range, body.len());
             let parts: Vec<&[u8]> = parts.into_iter().map(|part| &body[part]).collect();
-            decoder.decode(&parts, &range, &mut out).ok().map(|()| out)
+            decoder.decode(&parts, &[], &range, &mut out).ok().map(|()| out)
         };
         let whole = decode(0..n_words);
         let (a, b) = (chunk.part.0 as usize % (n_words + 1), chunk.part.1 as usize % (n_words + 1));

@@ -11,6 +11,7 @@ Importing this package imports neither numpy nor torch; the functions that retur
 
 from ._core import FORMAT_VERSION, Reader, __version__
 from .care import protect, repair
+from .chain import Chain
 from .errors import (
     BigSmallError,
     CorruptError,
@@ -25,6 +26,7 @@ from .errors import (
 from .files import compress, decompress, load, migrate, scan, verify
 from .hooks import install_hook, uninstall_hook
 from .hub import compress_for_hub, compress_from_hub, stream_from_hub, upload_to_hub, upload_to_hub_lfs
+from .patches import apply, closest_base, compress_delta, decompress_delta, diff
 from .pretrained import from_pretrained, load_model
 from .reader import safe_open
 from .stream import BigSmallStreamingModel, StreamingLoader, decompress_layers
@@ -35,6 +37,7 @@ __all__ = [
     "FORMAT_VERSION",
     "BigSmallError",
     "BigSmallStreamingModel",
+    "Chain",
     "CorruptError",
     "FormatError",
     "FrameworkError",
@@ -46,11 +49,16 @@ __all__ = [
     "StreamingLoader",
     "VersionError",
     "__version__",
+    "apply",
+    "closest_base",
     "compress",
+    "compress_delta",
     "compress_for_hub",
     "compress_from_hub",
     "decompress",
+    "decompress_delta",
     "decompress_layers",
+    "diff",
     "from_pretrained",
     "info",
     "install_hook",

@@ -19,11 +19,13 @@ __all__ = [
     "Tensor",
     "VersionError",
     "__version__",
+    "closest",
     "codec_speed",
     "compress",
     "compress_bytes",
     "decompress",
     "decompress_bytes",
+    "diff",
     "isa",
     "isas",
     "kv_allocate",
@@ -110,7 +112,7 @@ class _Source(Protocol):
 class Reader:
     """One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it."""
 
-    def __new__(cls, source: _StrPath | _Source) -> Reader: ...
+    def __new__(cls, source: _StrPath | _Source, *, base: _StrPath | None = None) -> Reader: ...
     @property
     def path(self) -> str: ...
     @property
@@ -120,6 +122,9 @@ class Reader:
     def mode(self) -> str: ...
     @property
     def format(self) -> str: ...
+    @property
+    def base_fingerprint(self) -> str | None:
+        """Of the base that a patch was made from."""
     @property
     def metadata(self) -> dict[str, str] | None: ...
     @property
@@ -131,7 +136,8 @@ class Reader:
     def keys(self) -> list[str]: ...
     def entries(self) -> list[dict[str, Any]]:
         """In file order, a dict each: name, dtype, shape (list), md5, codec, order (of stored words, None if as in the source), is_packed,
-        raw_bytes, compressed_bytes (its share of the pack when packed), tied_to (name or None)."""
+        raw_bytes, compressed_bytes (its share of the pack when packed), tied_to (name or None), base (name in the base, or
+        None)."""
     def tensor(self, name: str) -> Tensor: ...
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         """Rows [start, stop) of the first dimension; decodes only the blocks that cover them."""
@@ -157,16 +163,34 @@ def compress(
     src: _StrPath,
     dst: _StrPath,
     *,
+    base: _StrPath | None = None,
     mode: str = "balanced",
     format: str = "current",
     force: bool = False,
     threads: int = 0,
     progress: _Progress | None = None,
 ) -> dict[str, Any]:
-    """File or directory. Returns {"source_bytes", "compressed_bytes", "n_tensors", "n_files", "outputs": [paths]}."""
+    """File or directory. Returns {"source_bytes", "compressed_bytes", "n_tensors", "n_files", "outputs": [paths]}, and with a base
+    "matched": {"n_tensors", "n_differences", "looked_bytes", "changed_bytes"}."""
 
-def decompress(src: _StrPath, dst: _StrPath, *, force: bool = False, threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
-    """File or directory. Every tensor's md5 is checked before the output gets its name. Same keys as `compress`."""
+def decompress(
+    src: _StrPath,
+    dst: _StrPath,
+    *,
+    base: _StrPath | None = None,
+    force: bool = False,
+    threads: int = 0,
+    progress: _Progress | None = None,
+) -> dict[str, Any]:
+    """File or directory. Every tensor's md5 is checked before the output gets its name, and a patch's base before anything is written.
+    Same keys as `compress` without a base."""
+
+def diff(a: _StrPath, b: _StrPath, *, threads: int = 0, progress: _Progress | None = None) -> dict[str, Any]:
+    """Two models, files or directories of either kind. {"is_same", "n_common", "added", "removed", "changed", "identical": [(name in b,
+    name in a)]}; tensors are {"name", "dtype", "shape", "raw_bytes"}, changed ones also {"was", "n_words", "n_differing", "distances"}."""
+
+def closest(src: _StrPath, directories: Sequence[_StrPath]) -> str | None:
+    """The model in the directories whose tensors are closest to those of `src`; None if none is close."""
 
 def verify(
     src: _StrPath,
@@ -229,7 +253,7 @@ def isa() -> str:
     """The one in use: the best, or the one that BIGSMALL_ISA names."""
 
 def codec_speed(
-    data: Any, dtype: str, row_words: int, *, mode: str = "balanced", isa: str | None = None, repeat: int = 5
+    data: Any, dtype: str, row_words: int, *, base: Any = None, mode: str = "balanced", isa: str | None = None, repeat: int = 5
 ) -> dict[str, float]:
     """In memory, one thread, no md5, no I/O: {"raw_bytes", "coded_bytes", "encode_bytes_per_s", "decode_bytes_per_s"} (best of
     `repeat`)."""

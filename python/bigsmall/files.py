@@ -51,6 +51,7 @@ def compress(
     src: StrPath,
     dst: StrPath | None = None,
     *,
+    delta_from: StrPath | None = None,
     mode: Mode = "balanced",
     format: Format = "current",
     ecc_percent: float | None = None,
@@ -64,6 +65,8 @@ def compress(
         src: the file or directory.
         dst: the output; by default beside the source, see `compressed_path`. For a directory, a name that ends in `.bs` gives
             one file and any other a directory.
+        delta_from: a model that this one was made from. Tensors that are smaller as differences to those of that model are stored so, and
+            the output is then a patch, which needs `base=` to be read. Both may be safetensors or `.bs`, files or directories.
         mode: `balanced`, `storage` (smallest; may decode slower) or `inference` (fastest to decode).
         format: `current`, or `v1` for files and directories that the published Python package reads too, from its release 1.0.0 on. They
             are larger, slower, without checksums of their blocks, and the mode makes no difference. Tensors without dimensions come back
@@ -74,8 +77,10 @@ def compress(
         progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
 
     Returns:
-        `source_bytes`, `compressed_bytes`, `n_tensors`, `n_files`, and the paths written as `outputs`; with `ecc_percent`, `ecc_bytes`
-        of all sidecars.
+        `source_bytes`, `compressed_bytes`, `n_tensors`, `n_files`, and the paths written as `outputs`. With `delta_from` also `matched`:
+        `n_tensors` that have something like them in the base, `n_differences` that are stored so, and of the `looked_bytes` of matched
+        tensors (samples of large ones) those that differ, `changed_bytes`. With `ecc_percent`,
+        `ecc_bytes` of all sidecars.
 
     Raises:
         SourceError: the source is no valid safetensors file.
@@ -89,7 +94,7 @@ def compress(
         # Before the long work.
         check_protectable(dst, ecc_percent, force=force)
     with reporting(progress, "compress") as report:
-        facts = _core.compress(src, dst, mode=mode, format=format, force=force, threads=threads, progress=report)
+        facts = _core.compress(src, dst, base=delta_from, mode=mode, format=format, force=force, threads=threads, progress=report)
     if ecc_percent is not None:
         facts["ecc_bytes"] = protect(dst, percent=ecc_percent, force=force, threads=threads, progress=progress)
     return facts
@@ -100,6 +105,7 @@ def decompress(
     src: StrPath,
     dst: None = None,
     *,
+    base: StrPath | None = None,
     force: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
@@ -109,6 +115,7 @@ def decompress(
     src: StrPath,
     dst: StrPath,
     *,
+    base: StrPath | None = None,
     force: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
@@ -117,6 +124,7 @@ def decompress(
     src: StrPath,
     dst: StrPath | None = None,
     *,
+    base: StrPath | None = None,
     force: bool = False,
     threads: int = 0,
     progress: ProgressOption = None,
@@ -126,6 +134,7 @@ def decompress(
     Args:
         src: the file or directory.
         dst: the output, which will be the source byte for byte; None gives numpy arrays.
+        base: what a patch was made from, see `compress`; not needed for other files.
         force: replace an existing output, which is otherwise a FileExistsError.
         threads: 0 means one per core.
         progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
@@ -138,20 +147,22 @@ def decompress(
     Raises:
         FormatError, VersionError: the file is no `.bs` file that this release can read.
         CorruptError: data does not match its checksum or digest. No output is left.
+        PatchBaseError: a patch without its base, or on another one, which is refused before anything is written.
         OptionError, OSError: as `compress`.
     """
     with reporting(progress, "decompress") as report:
         if dst is not None:
-            return _core.decompress(src, dst, force=force, threads=threads, progress=report)
+            return _core.decompress(src, dst, base=base, force=force, threads=threads, progress=report)
         from .numpy import load as load_arrays
 
-        return load_arrays(src, threads=threads, progress=report)
+        return load_arrays(src, base=base, threads=threads, progress=report)
 
 
 def load(
     path: StrPath,
     device: "str | int | torch.device" = "cpu",
     *,
+    base: StrPath | None = None,
     threads: int = 0,
     progress: ProgressOption = None,
     damaged: MutableMapping[str, BigSmallError] | None = None,
@@ -162,6 +173,7 @@ def load(
         path: the file or directory.
         device: where the tensors go. On the CPU nothing is copied; another device costs 256 MiB of host memory at a time,
             or the largest tensor.
+        base: what a patch was made from.
         threads: 0 means one per core.
         progress: True for a bar on stderr, or a function called with (raw bytes done, raw bytes in all).
         damaged: a dict that takes the errors of tensors that cannot be decoded, by name; they are then missing from the result.
@@ -172,12 +184,12 @@ def load(
 
     Raises:
         ModuleNotFoundError: PyTorch is not installed.
-        FormatError, VersionError, CorruptError, OSError: as `decompress`.
+        FormatError, VersionError, CorruptError, PatchBaseError, OSError: as `decompress`.
     """
     from .torch import load as load_tensors
 
     with reporting(progress, "load") as report:
-        return load_tensors(path, device, threads=threads, progress=report, damaged=damaged)
+        return load_tensors(path, device, base=base, threads=threads, progress=report, damaged=damaged)
 
 
 def verify(

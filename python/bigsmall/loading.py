@@ -18,6 +18,7 @@ Wanted: TypeAlias = Callable[[str], bool]
 def decoded_tensors(
     path: str | os.PathLike[str],
     *,
+    base: str | os.PathLike[str] | None = None,
     threads: int = 0,
     progress: Progress | None = None,
     damaged: Damaged | None = None,
@@ -30,7 +31,7 @@ def decoded_tensors(
     single tensor is not larger; None decodes a shard at once. A tensor that cannot be decoded is left out and put into `damaged`; without
     `damaged` its error is raised.
     """
-    readers = [Reader(file) for file in packed_files(path)]
+    readers = [Reader(file, base=base) for file in packed_files(path)]
     seen: set[str] = set()
     total_bytes = sum(raw_bytes for reader in readers for _, raw_bytes in _batches(reader, None, wanted))
     done_bytes = 0

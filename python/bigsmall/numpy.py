@@ -59,10 +59,16 @@ def to_array(tensor: Tensor) -> np.ndarray:
 
 
 def load(
-    path: str | os.PathLike[str], *, threads: int = 0, progress: Progress | None = None, damaged: Damaged | None = None
+    path: str | os.PathLike[str],
+    *,
+    base: str | os.PathLike[str] | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+    damaged: Damaged | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every tensor of a `.bs` file or compressed directory. `damaged` as in `bigsmall.load`."""
-    return {name: to_array(tensor) for name, tensor in decoded_tensors(path, threads=threads, progress=progress, damaged=damaged)}
+    """Every tensor of a `.bs` file or compressed directory. `base` and `damaged` as in `bigsmall.load`."""
+    tensors = decoded_tensors(path, base=base, threads=threads, progress=progress, damaged=damaged)
+    return {name: to_array(tensor) for name, tensor in tensors}
 
 
 def framework() -> Framework:

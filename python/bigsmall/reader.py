@@ -26,18 +26,27 @@ class safe_open:  # noqa: N801 - the name is safetensors'
             `bigsmall.numpy`.
         device: where torch tensors go.
         backend: accepted because safetensors has it; a `.bs` file is always read by offset.
+        base: what a patch was made from.
 
     Raises:
         OptionError: no such framework, backend, or device for numpy.
         FormatError, VersionError, OSError: the file cannot be read.
     """
 
-    def __init__(self, filename: StrPath, framework: FrameworkName, device: Any = "cpu", *, backend: Backend = "mmap") -> None:
+    def __init__(
+        self,
+        filename: StrPath,
+        framework: FrameworkName,
+        device: Any = "cpu",
+        *,
+        backend: Backend = "mmap",
+        base: StrPath | None = None,
+    ) -> None:
         self._framework = _framework(framework, device)
         if backend not in ("mmap", "pread"):
             raise OptionError(f"backend {backend!r} is neither 'mmap' nor 'pread'")
         self._path = filename
-        self._open_reader: Reader | None = Reader(filename)
+        self._open_reader: Reader | None = Reader(filename, base=base)
         self._entries = {entry["name"]: entry for entry in self._open_reader.entries()}
 
     def __enter__(self) -> "safe_open":

@@ -74,6 +74,7 @@ def load(
     path: str | os.PathLike[str],
     device: Device = "cpu",
     *,
+    base: str | os.PathLike[str] | None = None,
     threads: int = 0,
     progress: Progress | None = None,
     damaged: Damaged | None = None,
@@ -81,7 +82,7 @@ def load(
     """Every tensor of a `.bs` file or compressed directory. See `bigsmall.load`."""
     device = torch.device(device)
     batch_bytes = None if device.type == "cpu" else BATCH_BYTES
-    tensors = decoded_tensors(path, threads=threads, progress=progress, damaged=damaged, batch_bytes=batch_bytes)
+    tensors = decoded_tensors(path, base=base, threads=threads, progress=progress, damaged=damaged, batch_bytes=batch_bytes)
     return {name: to_tensor(tensor).to(device) for name, tensor in tensors}
 
 

@@ -4,7 +4,7 @@ use super::context::{self, Matrix, Part};
 use super::planes::decode::Decoder as PlanesDecoder;
 use super::planes::encode::Plan;
 use super::planes::{self, Pools};
-use super::{Codec, Coded, Damage, Spare, framed, palette, row_delta, sparse, zstd};
+use super::{Codec, Coded, Damage, Spare, delta, framed, palette, row_delta, sparse, zstd};
 use crate::float::Layout;
 use crate::simd::Isa;
 use std::ops::Range;
@@ -42,6 +42,16 @@ impl<'a> Encoding<'a> {
         }
     }
 
+    /// Encodes a chunk as differences to base words.
+    pub fn encode_on(&self, words: &[u8], base: &[u8]) -> Coded {
+        let plan = delta::encode::Plan {
+            layout: self.layout,
+            isa: self.isa,
+            spare: self.spare,
+        };
+        delta::encode::encode(plan, words, base)
+    }
+
     /// Encodes a chunk whose first word is number `first`. None if its words do not suit the codec: too many distinct ones for a palette,
     /// or no floats for contexts.
     pub fn encode(&self, first: usize, words: &[u8]) -> Option<Coded> {
@@ -74,6 +84,8 @@ pub enum Decoder<'a> {
     Zstd(framed::Decoder, usize),
     /// Only the whole chunk can be decoded.
     Context(framed::Decoder, Layout, Vec<Part>),
+    /// Blocks can be decoded one by one, each with its base words.
+    Delta(delta::decode::Decoder),
 }
 
 impl<'a> Decoder<'a> {
@@ -95,6 +107,7 @@ impl<'a> Decoder<'a> {
             Codec::Sparse => Decoder::Sparse(sparse::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
             Codec::RowDelta => Decoder::RowDelta(row_delta::Decoder::new(isa, layout, pools, head, n_words, body_bytes)?),
             Codec::Zstd => Decoder::Zstd(framed::Decoder::new(head, n_words * layout.word_bytes())?, layout.word_bytes()),
+            Codec::Delta => Decoder::Delta(delta::decode::Decoder::new(isa, layout, head, n_words, body_bytes)?),
             Codec::Context if !layout.has_sign() => return Err("contexts are for words with a sign only".into()),
             Codec::Context => {
                 let parts = Part::cut(tensors.iter().copied(), words);
@@ -110,13 +123,23 @@ impl<'a> Decoder<'a> {
         match self {
             Decoder::Planes(planes) => blocks(planes),
             Decoder::Palette(palette) => blocks(&palette.planes),
+            Decoder::Delta(delta) => delta.blocks_of(range).map(|block| delta.block_bytes(block)).collect(),
             _ => std::iter::once(0..body_bytes).collect(),
         }
     }
 
-    /// Decodes the words in `range` from the parts of the body that [`Decoder::parts`] named.
-    pub fn decode(&self, parts: &[&[u8]], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
+    /// The base words that decoding the words in `range` needs; none unless they are differences.
+    pub fn base_of(&self, range: &Range<usize>) -> Range<usize> {
         match self {
+            Decoder::Delta(delta) => delta.base_of(range),
+            _ => 0..0,
+        }
+    }
+
+    /// Decodes the words in `range` from the parts of the body that [`Decoder::parts`] named, and the base words that [`Decoder::base_of`] did.
+    pub fn decode(&self, parts: &[&[u8]], base: &[u8], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
+        match self {
+            Decoder::Delta(delta) => delta.decode(parts, base, range, out),
             Decoder::Planes(planes) => decode_blocks(planes, parts, range, out),
             Decoder::Palette(palette) => palette.decode(parts, range, out),
             Decoder::Sparse(sparse) => sparse.decode(parts[0], range, out),
@@ -135,6 +158,7 @@ impl<'a> Decoder<'a> {
             Decoder::Palette(palette) => palette.planes.checksums(0),
             Decoder::Sparse(sparse) => sparse.blocks(),
             Decoder::RowDelta(delta) => delta.planes.checksums(0),
+            Decoder::Delta(delta) => delta.checksums(),
             Decoder::Zstd(frame, _) | Decoder::Context(frame, ..) => std::iter::once((0..body_bytes, frame.crc())).collect(),
         }
     }
@@ -147,6 +171,7 @@ impl<'a> Decoder<'a> {
             Decoder::Sparse(sparse) => sparse.n_blocks(),
             Decoder::RowDelta(delta) => delta.planes.n_blocks(),
             Decoder::Zstd(..) | Decoder::Context(..) => 1,
+            Decoder::Delta(delta) => delta.n_blocks(),
         }
     }
 }
@@ -154,10 +179,9 @@ impl<'a> Decoder<'a> {
 /// Decodes the words in `range` from the blocks that cover it.
 pub(super) fn decode_blocks(planes: &PlanesDecoder, parts: &[&[u8]], range: &Range<usize>, out: &mut [u8]) -> Result<(), Damage> {
     let blocks: Vec<(usize, &[u8])> = planes.blocks_of(range).into_iter().zip(parts.iter().copied()).collect();
-    planes.decode(&blocks, range, out).map_err(|(block, message)| Damage {
-        block: Some(block),
-        message,
-    })
+    planes
+        .decode(&blocks, range, out)
+        .map_err(|(block, message)| Damage::at(block, message))
 }
 
 /// Decodes a whole chunk of planes from its body.

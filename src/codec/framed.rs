@@ -39,7 +39,7 @@ impl Decoder {
         out: &mut [u8],
         unpack: impl FnOnce(&mut [u8]) -> Result<(), &'static str>,
     ) -> Result<(), Damage> {
-        let damage = |message| Damage { block: Some(0), message };
+        let damage = |message| Damage::at(0, message);
         if crc32fast::hash(body) != self.crc {
             return Err(damage("does not match its checksum"));
         }

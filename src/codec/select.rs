@@ -8,6 +8,7 @@ use crate::float::Layout;
 use crate::options::Mode;
 use crate::simd::Isa;
 use std::collections::HashSet;
+use std::ops::Range;
 
 /// Words of a sample, taken as a few stretches of whole rows.
 const SAMPLE_WORDS: usize = 1 << 18;
@@ -187,17 +188,36 @@ fn top(word: &[u8]) -> u16 {
 
 /// All words of a small tensor, or some stretches of whole rows of a large one.
 fn sample(words: Words<'_>) -> Vec<u8> {
+    stretches(words)
+        .into_iter()
+        .flat_map(|range| &words.bytes[range])
+        .copied()
+        .collect()
+}
+
+/// Which of the bytes a sample takes.
+pub(crate) fn stretches(words: Words<'_>) -> Vec<Range<usize>> {
     let width = words.layout.word_bytes();
     let n = words.bytes.len() / width;
     if n <= SAMPLE_WORDS {
-        return words.bytes.to_vec();
+        return std::iter::once(0..words.bytes.len()).collect();
     }
     let row = words.row_words.clamp(1, SAMPLE_WORDS / N_STRETCHES);
     let stretch = SAMPLE_WORDS / N_STRETCHES / row * row;
-    let mut sample = Vec::with_capacity(N_STRETCHES * stretch * width);
-    for k in 0..N_STRETCHES {
-        let start = (n - stretch) / (N_STRETCHES - 1) * k / row * row;
-        sample.extend_from_slice(&words.bytes[start * width..][..stretch * width]);
+    (0..N_STRETCHES)
+        .map(|k| {
+            let start = (n - stretch) / (N_STRETCHES - 1) * k / row * row;
+            start * width..(start + stretch) * width
+        })
+        .collect()
+}
+
+/// What a sample of some words takes without tables that other tensors share.
+pub(crate) fn least_bytes(words: Words<'_>, sample: &[u8], mode: Mode, isa: Isa) -> usize {
+    let pools = Pools::default();
+    let mut sizes = sizes(words, sample, candidates(words, sample, mode), &pools, mode, isa);
+    if mode == Mode::Storage && words.layout.has_sign() {
+        sizes.extend(size(words, sample, Codec::Context, &pools, mode, isa).map(|bytes| (bytes, Codec::Context)));
     }
-    sample
+    sizes.into_iter().map(|(bytes, _)| bytes).fold(sample.len(), usize::min)
 }

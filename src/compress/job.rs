@@ -2,16 +2,19 @@
 
 use super::content::Content;
 use super::model::words;
+use crate::base::BaseTensor;
 use crate::codec::blob::chunk_words;
 use crate::codec::chunk::Encoding;
 use crate::codec::context::Matrix;
 use crate::codec::planes::Pools;
 use crate::codec::select::{self, Choice};
 use crate::codec::{Codec, Coded, Spare, stored};
+use crate::error::Result;
 use crate::float::Layout;
 use crate::options::Mode;
 use crate::simd::Isa;
 use crate::survey::Item;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// A blob to be made: what of, and how.
@@ -27,6 +30,8 @@ pub struct Job<'a> {
     row_words: usize,
     /// The tensors of these words, with their numbers of words.
     tensors: Vec<(Matrix, usize)>,
+    /// What they are differences to, with their numbers of words; none if they stand alone.
+    bases: Vec<(BaseTensor<'a>, usize)>,
 }
 
 /// A part of a blob.
@@ -54,7 +59,14 @@ impl<'a> Job<'a> {
             words(first.dtype, &[], &gathered)
         };
         let row_words = words.row_words;
-        let choice = select::choose(words, &tensors, pools, mode, isa);
+        let bases: Vec<(BaseTensor, usize)> = (members.iter().zip(&tensors))
+            .filter_map(|(&i, &(_, n_words))| Some((stored[i].base?, n_words)))
+            .collect();
+        let choice = if bases.is_empty() {
+            select::choose(words, &tensors, pools, mode, isa)
+        } else {
+            Choice::Chunked(Codec::Delta)
+        };
         let codec = if let Choice::Chunked(codec) = choice {
             codec
         } else {
@@ -69,7 +81,25 @@ impl<'a> Job<'a> {
             part_bytes,
             row_words,
             tensors,
+            bases,
         }
+    }
+
+    /// The base words in `range`.
+    fn base_words(&self, range: Range<usize>) -> Result<Cow<'a, [u8]>> {
+        if let [(base, _)] = self.bases[..] {
+            return base.words(range.start as u64..range.end as u64);
+        }
+        let mut words = Vec::with_capacity(range.len() * self.layout.word_bytes());
+        let mut start = 0;
+        for (base, n_words) in &self.bases {
+            let (from, to) = (range.start.max(start), range.end.min(start + n_words));
+            if from < to {
+                words.extend_from_slice(&base.words((from - start) as u64..(to - start) as u64)?);
+            }
+            start += n_words;
+        }
+        Ok(Cow::Owned(words))
     }
 
     /// Number of words.
@@ -87,13 +117,16 @@ impl<'a> Job<'a> {
     }
 
     /// Encodes a part: a chunk, or for bytes that are stored as they are their checksums.
-    pub fn encode(&self, range: &Range<usize>, pools: &Pools, mode: Mode, isa: Isa, spare: &Spare) -> Coded {
+    ///
+    /// # Errors
+    /// As for reading the base.
+    pub fn encode(&self, range: &Range<usize>, pools: &Pools, mode: Mode, isa: Isa, spare: &Spare) -> Result<Coded> {
         let bytes = &self.content.bytes(range);
         let Choice::Chunked(codec) = self.choice else {
-            return Coded {
+            return Ok(Coded {
                 head: stored::checksums(bytes),
                 body: Vec::new(),
-            };
+            });
         };
         let encoding = Encoding {
             codec,
@@ -106,6 +139,10 @@ impl<'a> Job<'a> {
             spare,
         };
         let first = range.start / self.layout.word_bytes();
-        encoding.encode(first, bytes).expect("the choice has looked at all words")
+        if !self.bases.is_empty() {
+            let base = self.base_words(first..range.end / self.layout.word_bytes())?;
+            return Ok(encoding.encode_on(bytes, &base));
+        }
+        Ok(encoding.encode(first, bytes).expect("the choice has looked at all words"))
     }
 }

@@ -4,9 +4,11 @@ use crate::codec::select::Words;
 use crate::dtype::Dtype;
 use crate::safetensors::{Checkpoint, SourceTensor, matrix, row_words};
 use crate::survey::Item;
+use crate::weights::Weights;
 use serde_json::{Map, Value};
 
 /// A model to be compressed: the tensors of one file, or of all shards of a directory.
+#[derive(Clone)]
 pub(crate) struct Model<'a> {
     /// Tensors in the order of their data, and their bytes.
     pub tensors: Vec<(&'a SourceTensor, &'a [u8])>,
@@ -16,6 +18,8 @@ pub(crate) struct Model<'a> {
     pub header: Vec<u8>,
     /// Bytes of the source files.
     pub source_bytes: u64,
+    /// What it is a patch to, if it is to be one.
+    pub base: Option<&'a Weights>,
 }
 
 impl<'a> Model<'a> {
@@ -31,7 +35,13 @@ impl<'a> Model<'a> {
             metadata: checkpoint.metadata.clone(),
             header: checkpoint.header().to_vec(),
             source_bytes: checkpoint.file_bytes(),
+            base: None,
         }
+    }
+
+    /// The same, to be a patch.
+    pub fn on(self, base: Option<&'a Weights>) -> Self {
+        Self { base, ..self }
     }
 
     pub fn raw_bytes(&self) -> u64 {
@@ -43,6 +53,7 @@ impl<'a> Model<'a> {
         let item = |&(tensor, bytes): &(&SourceTensor, &'a [u8])| Item {
             dtype: tensor.dtype,
             words: words(tensor.dtype, &tensor.shape, bytes),
+            base: None,
         };
         self.tensors.iter().map(item).collect()
     }

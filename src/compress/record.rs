@@ -3,13 +3,15 @@
 use super::blobs::Blob;
 use super::job::Job;
 use super::model::Model;
+use crate::base::fingerprint;
 use crate::codec::select::Choice;
 use crate::codec::{Codec, stored};
-use crate::container::header::{PackRecord, Record, TensorRecord, to_hex};
+use crate::container::header::{BaseRecord, PackRecord, Record, TensorRecord, to_hex};
 use crate::digest::Md5;
+use crate::error::Result;
 use crate::options::Mode;
 use crate::safetensors::build_header;
-use crate::survey::{Handling, Survey};
+use crate::survey::{Handling, Item, Survey};
 use std::collections::BTreeMap;
 
 /// A record at least as long as that of any file made of the model.
@@ -17,6 +19,8 @@ pub fn longest(model: &Model<'_>, mode: Mode) -> Record {
     let n = model.tensors.len();
     let mut record = begun(model, mode);
     record.tables = u32::MAX as u64;
+    let names = model.base.iter().flat_map(|base| base.tensors()).map(|tensor| &tensor.name);
+    let longest_name = names.max_by_key(|name| name.len()).cloned().unwrap_or_default();
     record.packs = (0..n / 2)
         .map(|_| PackRecord {
             dtype: "F8_E4M3FNUZ".into(),
@@ -32,7 +36,11 @@ pub fn longest(model: &Model<'_>, mode: Mode) -> Record {
         tensor.order = Some("oik".into());
         tensor.tied_to = Some(n);
         tensor.pack = Some(n);
+        tensor.base = model.base.map(|_| longest_name.clone());
     }
+    record.base = model.base.map(|_| BaseRecord {
+        fingerprint: "0".repeat(32),
+    });
     record.data_offset = u64::MAX;
     record
 }
@@ -76,6 +84,7 @@ fn begun(model: &Model<'_>, mode: Mode) -> Record {
         source_header: (rebuilt != model.header).then(|| String::from_utf8_lossy(&model.header).into_owned()),
         tables: 0,
         packs: Vec::new(),
+        base: None,
         tensors: tensors.collect(),
     }
 }
@@ -84,14 +93,14 @@ fn begun(model: &Model<'_>, mode: Mode) -> Record {
 pub fn whole(
     model: &Model<'_>,
     mode: Mode,
-    table_bytes: usize,
     survey: &Survey,
     jobs: &[Job<'_>],
     blobs: &[Blob],
+    items: &[Item<'_>],
     digests: &[Md5],
-) -> Record {
+) -> Result<Record> {
     let mut record = begun(model, mode);
-    record.tables = table_bytes as u64;
+    record.tables = survey.pools.to_bytes().len() as u64;
     let (of_packs, alone) = blobs.split_at(survey.packs.len());
     record.packs = (survey.packs.iter().zip(jobs).zip(of_packs))
         .map(|((members, job), blob)| PackRecord {
@@ -102,6 +111,7 @@ pub fn whole(
         })
         .collect();
     let mut alone = alone.iter();
+    let mut used = Vec::new();
     for (i, tensor) in record.tensors.iter_mut().enumerate() {
         let codec = match &survey.handling[i] {
             Handling::Trivial(Choice::Constant(word)) => {
@@ -123,9 +133,21 @@ pub fn whole(
                 blob.codec
             }
         };
+        let stored_as = match &survey.handling[i] {
+            Handling::Packed(pack) => of_packs[*pack].codec,
+            _ => codec,
+        };
+        if let (Codec::Delta, Some(base)) = (stored_as, items[i].base) {
+            tensor.base = Some(base.name().into());
+            used.push(base.tensor());
+        }
         tensor.codec = codec.name().into();
         tensor.order = survey.orders[i].name().map(Into::into);
         tensor.md5 = digests[i].to_string();
     }
-    record
+    if let Some(base) = model.base.filter(|_| !used.is_empty()) {
+        let fingerprint = fingerprint(base, used)?.to_string();
+        record.base = Some(BaseRecord { fingerprint });
+    }
+    Ok(record)
 }

@@ -40,8 +40,18 @@ pub struct Record {
     /// Packs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<PackRecord>,
+    /// The base, of a patch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseRecord>,
     /// Tensors.
     pub tensors: Vec<TensorRecord>,
+}
+
+/// A base as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// The digest of the tensors that are used.
+    pub fingerprint: String,
 }
 
 /// A pack as JSON.
@@ -72,6 +82,8 @@ pub struct TensorRecord {
     pub tied_to: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     pub md5: String,
 }
 
@@ -172,6 +184,8 @@ pub struct Entry {
     pub storage: Storage,
     /// The order of its stored words.
     pub order: Order,
+    /// The tensor of the base that its words are differences to.
+    pub base: Option<String>,
 }
 
 impl Entry {
@@ -219,6 +233,8 @@ pub struct Header {
     pub base: Option<String>,
     /// The header of the source file, its length field not included.
     pub source_header: Vec<u8>,
+    /// The fingerprint of the base, of a patch.
+    pub fingerprint: Option<Md5>,
     /// Where the tables lie.
     pub tables: Range<u64>,
     /// Packs.
@@ -232,11 +248,11 @@ pub struct Header {
 }
 
 impl Header {
-    /// Parses and validates the stored header of a file of `file_bytes`.
+    /// Parses and validates the stored header of a file of `file_bytes`; of one of this release's versions.
     ///
     /// # Errors
     /// `Format` if it contradicts itself or the file's length, `Version` if it names an unknown codec.
-    pub fn parse(stored: &[u8], file_bytes: u64) -> Result<Header> {
+    pub fn parse(version: Version, stored: &[u8], file_bytes: u64) -> Result<Header> {
         let record = Record::from_bytes(stored)?;
         let mut layout = BlobLayout::new(PREFIX_BYTES + stored.len() as u64 + DIGEST_BYTES, record.data_offset)?;
         if record.tables > MAX_TABLES_BYTES {
@@ -262,6 +278,11 @@ impl Header {
         if packs.iter().zip(&claimed).any(|(pack, claimed)| *claimed != pack.n_words) {
             return Err(Error::format("the members of a pack do not add up to it"));
         }
+        let fingerprint = parse_base(&record)?;
+        let has_base = version == Version::V17;
+        if has_base != fingerprint.is_some() || has_base != entries.iter().any(|entry| entry.base.is_some()) {
+            return Err(Error::format("a base without tensors, or tensors without a base"));
+        }
         if layout.end != file_bytes {
             let what = if layout.end > file_bytes {
                 "truncated"
@@ -284,12 +305,13 @@ impl Header {
         };
         let (format, mode, gaps) = (record.format, record.mode, layout.gaps);
         Ok(Header {
-            version: Version::V16,
+            version,
             format,
             mode,
             metadata,
             base: None,
             source_header,
+            fingerprint,
             tables,
             packs,
             groups: Vec::new(),
@@ -331,6 +353,12 @@ impl Header {
             Storage::Blob(blob) => blob.range.end - blob.range.start,
             Storage::Published(stored) => stored.bytes(&self.groups),
         }
+    }
+
+    /// Whether some tensor is a difference to one of a base.
+    pub fn needs_base(&self) -> bool {
+        let is_delta = |entry: &Entry| matches!(entry.storage, Storage::Published(Published::Delta(_)));
+        self.fingerprint.is_some() || self.entries.iter().any(is_delta)
     }
 
     /// Bytes of the source file.
@@ -410,6 +438,12 @@ fn codec(name: &str) -> Result<Codec> {
 
 fn dtype(name: &str) -> Result<Dtype> {
     Dtype::from_name(name).ok_or_else(|| Error::new(Kind::Version, format!("dtype {name:?} is not known to this release")))
+}
+
+fn parse_base(record: &Record) -> Result<Option<Md5>> {
+    let wrong = || Error::format("the fingerprint of the base is not one");
+    let base = record.base.as_ref();
+    base.map(|base| Md5::from_hex(&base.fingerprint).ok_or_else(wrong)).transpose()
 }
 
 fn parse_pack(record: &PackRecord, layout: &mut BlobLayout) -> Result<Pack> {
@@ -492,10 +526,17 @@ fn parse_tensor(
             })
         }
     };
+    let stored_as = match &storage {
+        Storage::Packed { pack, .. } => packs[*pack].blob.codec,
+        _ => codec,
+    };
+    if record.base.is_some() != (stored_as == Codec::Delta) {
+        return Err(wrong("has a base that it does not need, or needs one"));
+    }
     let order = match record.order.as_deref() {
         None => Order::Natural,
         Some(name) => {
-            let has_words = matches!(storage, Storage::Blob(_) | Storage::Packed { .. });
+            let has_words = matches!(storage, Storage::Blob(_) | Storage::Packed { .. }) && record.base.is_none();
             let sizes =
                 order::sizes(safetensors::matrix(dtype, &record.shape), n_words).filter(|_| has_words && n_words <= MAX_ORDERED_WORDS);
             sizes
@@ -511,6 +552,7 @@ fn parse_tensor(
         md5,
         storage,
         order,
+        base: record.base.clone(),
     })
 }
 
@@ -542,6 +584,7 @@ mod tests {
             source_header: Some(" ".repeat(MAX_HEADER_JSON_BYTES as usize)),
             tables: 0,
             packs: Vec::new(),
+            base: None,
             tensors: Vec::new(),
         };
         assert!(matches!(record.to_bytes().unwrap_err().kind, Kind::Source));

@@ -213,6 +213,7 @@ pub fn parse(version: Version, stored: &[u8], file_bytes: u64, index: Option<&[u
         mode: parsed.mode,
         metadata: parsed.metadata,
         base: parsed.base,
+        fingerprint: None,
         tables: 0..0,
         packs: Vec::new(),
         groups: parsed.groups,
@@ -334,6 +335,7 @@ fn entry(name: String, dtype: Dtype, shape: Vec<u64>, digest: &str, storage: imp
         md5,
         storage,
         order: Order::Natural,
+        base: None,
     })
 }
 

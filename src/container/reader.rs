@@ -4,6 +4,7 @@ use super::header::{Blob, Entry, Header, Storage};
 use super::kept::Kept;
 use super::published::{self, Published};
 use super::{DIGEST_BYTES, INDEX, PREFIX_BYTES, Version};
+use crate::base::{self, BaseTensor};
 use crate::buffer::Buffer;
 use crate::codec::blob::Index;
 use crate::codec::chunk::Decoder;
@@ -86,17 +87,77 @@ impl<S: ReadAt> Reader<S> {
 
     /// Opens a patch, whose words are differences to those of `base`. A file that needs no base is opened as by [`Reader::open`].
     ///
+    /// Whether it is the base that the patch was made from is known for certain as words are read: each block has a checksum of those that it
+    /// needs. [`Reader::check_base`] tells beforehand.
+    ///
     /// # Errors
-    /// Those of [`Reader::open`].
+    /// Those of [`Reader::open`]; `Base` if the base lacks tensors that are needed.
     pub fn open_on(source: S, base: Arc<Weights>) -> Result<Self> {
-        let mut opened = Self::open(source)?;
+        Self::open_on_with(source, base, Isa::current()?)
+    }
+
+    /// [`Reader::open_on`] with the given instruction set.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open_on`].
+    pub fn open_on_with(source: S, base: Arc<Weights>, isa: Isa) -> Result<Self> {
+        let mut opened = Self::open_with(source, isa)?;
         opened.base = Some(base);
+        for (tensor, entry) in opened.header.entries.iter().enumerate() {
+            if entry.base.is_some() {
+                opened.placed(tensor, opened.base_of(entry).map(drop))?;
+            }
+        }
         Ok(opened)
     }
 
     /// What it was opened on.
     pub fn base(&self) -> Option<&Weights> {
         self.base.as_deref()
+    }
+
+    /// Checks that a patch was opened on the base that it was made from. That takes digesting all tensors of the base that are used, unless its
+    /// files tell their digests.
+    ///
+    /// # Errors
+    /// `Base` if it was not, with both fingerprints; as for reading the base.
+    pub fn check_base(&self) -> Result<()> {
+        let Some(wanted) = self.header.fingerprint else { return Ok(()) };
+        let result = self.base_fingerprint().and_then(|found| match found == wanted {
+            true => Ok(()),
+            false => Err(wrong_base(wanted, found)),
+        });
+        result.map_err(|error| self.place(error))
+    }
+
+    fn base_fingerprint(&self) -> Result<Md5> {
+        let used = self.header.entries.iter().filter(|entry| entry.base.is_some());
+        let used = used.map(|entry| self.base_of(entry)).collect::<Result<Vec<_>>>()?;
+        let weights = self.base.as_deref().ok_or_else(|| self.no_base())?;
+        base::fingerprint(weights, used.iter().map(BaseTensor::tensor))
+    }
+
+    fn no_base(&self) -> Error {
+        let of = self
+            .header
+            .fingerprint
+            .map_or_else(String::new, |md5| format!(" (fingerprint {md5})"));
+        Error::base(format!("this is a patch, and the base that it was made from{of} was not given"))
+    }
+
+    /// The base tensor of a tensor that has one.
+    fn base_of(&self, entry: &Entry) -> Result<BaseTensor<'_>> {
+        let weights = self.base.as_deref().ok_or_else(|| self.no_base())?;
+        let name = entry.base.as_deref().expect("only tensors with a base are asked for theirs");
+        BaseTensor::named(weights, name, entry.dtype).ok_or_else(|| {
+            let wanted = self.header.fingerprint.map_or_else(String::new, |md5| md5.to_string());
+            let all = base::fingerprint(weights, 0..weights.tensors().len());
+            let found = all.map_or_else(|_| "unknown".into(), |md5| md5.to_string());
+            let dtype = entry.dtype.name();
+            Error::base(format!(
+                "made from a base with fingerprint {wanted}, which has a {dtype} tensor {name:?}; this base, whose tensors have the fingerprint {found}, has none"
+            ))
+        })
     }
 
     fn open_unplaced(source: S, isa: Isa) -> Result<Self> {
@@ -132,7 +193,7 @@ impl<S: ReadAt> Reader<S> {
             let index = if version.is_published_dual() { None } else { source.beside(INDEX)? };
             published::parse(version, stored, file_bytes, index.as_deref())?
         } else if Md5::of(signed).0 == *digest {
-            Header::parse(stored, file_bytes)?
+            Header::parse(version, stored, file_bytes)?
         } else {
             return Err(Error::corrupt("the header does not match its digest"));
         };
@@ -459,7 +520,14 @@ impl<S: ReadAt> Reader<S> {
 
     /// An error of that damage, with the block counted through the blob if the heads before it can be read.
     fn damage(&self, slot: usize, blob: &Blob, layout: Layout, index: &Index, chunk: usize, damage: Damage) -> Error {
-        let error = Error::corrupt(damage.message);
+        let error = match self.header.fingerprint {
+            Some(wanted) if damage.is_of_base => match self.base_fingerprint() {
+                Ok(found) if found == wanted => Error::base("the words of the base have changed since it was opened"),
+                Ok(found) => wrong_base(wanted, found),
+                Err(error) => error,
+            },
+            _ => Error::corrupt(damage.message),
+        };
         let Some(block) = damage.block else { return error };
         let before = (0..chunk)
             .map(|chunk| Ok(self.chunk(slot, blob, layout, index, chunk)?.0.n_blocks() as u64))
@@ -484,17 +552,19 @@ impl<S: ReadAt> Reader<S> {
             // One read for all parts where they are most of what lies between them.
             let span = parts.first().map_or(0, |part| part.start)..parts.last().map_or(0, |part| part.end);
             let needed: usize = parts.iter().map(|part| part.len()).sum();
+            let base = decoder.base_of(&within);
+            let base = self.base_words_of(slot, words.start + base.start as u64..words.start + base.end as u64)?;
             let result = if needed * 4 >= span.len() * 3 {
                 let bytes = self.read(body.start + span.start as u64..body.start + span.end as u64)?;
                 let parts: Vec<&[u8]> = parts
                     .iter()
                     .map(|part| &bytes[part.start - span.start..part.end - span.start])
                     .collect();
-                decoder.decode(&parts, &within, out)
+                decoder.decode(&parts, &base, &within, out)
             } else {
                 let read = |part: &Range<usize>| self.read(body.start + part.start as u64..body.start + part.end as u64);
                 let bytes = parts.iter().map(read).collect::<Result<Vec<_>>>()?;
-                decoder.decode(&bytes.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>(), &within, out)
+                decoder.decode(&bytes.iter().map(|bytes| &bytes[..]).collect::<Vec<_>>(), &base, &within, out)
             };
             result.map_err(|damage| self.damage(slot, blob, layout, &index, chunk, damage))?;
         }
@@ -637,6 +707,27 @@ impl<S: ReadAt> Reader<S> {
         })
     }
 
+    /// The base words of some words of a blob.
+    fn base_words_of(&self, slot: usize, range: Range<u64>) -> Result<Cow<'_, [u8]>> {
+        if range.is_empty() {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        let Some(pack) = slot.checked_sub(self.header.entries.len()) else {
+            return self.base_of(&self.header.entries[slot])?.words(range);
+        };
+        let mut words = Vec::new();
+        let mut start = 0;
+        for member in self.header.packs[pack].members.iter().map(|&i| &self.header.entries[i]) {
+            let end = start + member.n_words();
+            let (from, to) = (range.start.max(start), range.end.min(end));
+            if from < to {
+                words.extend_from_slice(&self.base_of(member)?.words(from - start..to - start)?);
+            }
+            start = end;
+        }
+        Ok(Cow::Owned(words))
+    }
+
     /// The tensors whose words a blob holds, as `context` needs them.
     fn matrices(&self, slot: usize) -> Vec<(Matrix, usize)> {
         let of = |entry: &Entry| (safetensors::matrix(entry.dtype, &entry.shape), entry.n_words() as usize);
@@ -649,4 +740,10 @@ impl<S: ReadAt> Reader<S> {
                 .collect(),
         }
     }
+}
+
+fn wrong_base(wanted: Md5, found: Md5) -> Error {
+    Error::base(format!(
+        "made from a base with fingerprint {wanted}, and this one has the fingerprint {found}"
+    ))
 }

@@ -1,7 +1,7 @@
 //! Writing a file: blobs in order, then the header in front of them.
 
 use super::header::Record;
-use super::{DIGEST_BYTES, MAGIC, PREFIX_BYTES, VERSION};
+use super::{DIGEST_BYTES, MAGIC, PREFIX_BYTES, VERSION, VERSION_ON_BASE};
 use crate::digest::Md5;
 use crate::error::Result;
 use crate::limits::ALIGN;
@@ -123,7 +123,8 @@ pub fn front(record: &mut Record, data_offset: Option<u64>) -> Result<Vec<u8>> {
             continue;
         }
         let mut front = MAGIC.to_vec();
-        front.extend(VERSION.to_le_bytes());
+        let version = if record.base.is_some() { VERSION_ON_BASE } else { VERSION };
+        front.extend(version.to_le_bytes());
         front.extend((header.len() as u32).to_le_bytes());
         front.extend(header);
         front.extend(Md5::of(&front).0);

@@ -132,6 +132,7 @@ pub fn into_directory(
         summary.source_bytes += one.source_bytes;
         summary.compressed_bytes += one.compressed_bytes;
         summary.n_tensors += one.n_tensors;
+        summary.matched += one.matched;
         summary.outputs.extend(one.outputs);
         before += bytes;
     }

@@ -7,9 +7,7 @@
 use super::layout::symbol_of;
 use super::layout::{Layout, key_of};
 use super::planes::{self, group_words, plane_bytes, widths};
-use crate::simd::Isa;
-#[cfg(target_arch = "x86_64")]
-use crate::simd::Level;
+use crate::simd::{Isa, for_each_isa};
 
 /// Words that are handled together.
 const RUN: usize = 32;
@@ -21,28 +19,6 @@ pub enum LowBytes<'a> {
     Constant(u8),
     /// One for each word.
     Each(&'a [u8]),
-}
-
-/// Compiles a function for each instruction set, and calls the one of `isa`.
-macro_rules! for_each_isa {
-    ($isa:expr, $body:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {{
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx2,bmi2,popcnt")]
-        fn avx2($($arg: $ty),*) $(-> $ret)? { $body($($arg),*) }
-        #[cfg(target_arch = "x86_64")]
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
-        fn avx512($($arg: $ty),*) $(-> $ret)? { $body($($arg),*) }
-        match $isa.level() {
-            // SAFETY: holding an `Isa` of that level proves that the machine has its instructions.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { avx2($($arg),*) },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { avx512($($arg),*) },
-            // NEON is part of every aarch64 target, so the plain build has it.
-            _ => $body($($arg),*),
-        }
-    }};
 }
 
 /// Writes the symbol of every word; a word whose key the window does not show gets symbol 0. Returns whether there was one.

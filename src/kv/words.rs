@@ -57,7 +57,7 @@ pub fn encode(bytes: &[u8], dtype: Dtype, row_words: usize, isa: Isa) -> Result<
 fn planes(words: Words<'_>, dtype: Dtype, isa: Isa) -> Vec<u8> {
     let (bytes, layout, width) = (words.bytes, words.layout, words.layout.word_bytes());
     let n_words = bytes.len() / width;
-    let pools = survey(&[Item { dtype, words }], Mode::Inference, isa).pools;
+    let pools = survey(&[Item { dtype, words, base: None }], Mode::Inference, isa).pools;
     let tensors = [(words.matrix, n_words)];
     let spare = Spare::default();
     let encoding = Encoding {
@@ -145,7 +145,7 @@ fn decode_planes(coded: &[u8], dtype: Dtype, n_words: u64, isa: Isa) -> Result<B
         let failed = |damage: Damage| Error::corrupt(damage.message);
         let decoder = Decoder::new(isa, Codec::Planes, layout, &pools, &[], head, words, body.len()).map_err(failed)?;
         let parts: Vec<&[u8]> = decoder.parts(&all, body.len()).into_iter().map(|part| &body[part]).collect();
-        decoder.decode(&parts, &all, out).map_err(failed)
+        decoder.decode(&parts, &[], &all, out).map_err(failed)
     })?;
     Ok(out)
 }

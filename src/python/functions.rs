@@ -7,11 +7,12 @@ use super::tensor::Tensor;
 use crate::codec::legacy::kv;
 use crate::compress::compress_bytes_with;
 use crate::decompress::decompress_bytes_with;
-use crate::{Dtype, Error, Isa, Options, Original, Result, Summary};
+use crate::{Change, Dtype, Error, Isa, Options, Original, Result, Summary, Weights};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn options(py: Python<'_>, mode: &str, format: &str, force: bool, threads: usize) -> PyResult<Options> {
     Ok(Options {
@@ -32,14 +33,19 @@ fn summary_dict<'py>(py: Python<'py>, summary: &Summary) -> PyResult<Bound<'py, 
     Ok(dict)
 }
 
-/// Compresses a file or directory.
+fn open_base(base: Option<PathBuf>) -> Result<Option<Arc<Weights>>> {
+    base.map(|path| Ok(Arc::new(Weights::open(&path)?))).transpose()
+}
+
+/// Compresses a file or directory, with a base to a patch.
 #[pyfunction]
-#[pyo3(signature = (src, dst, *, mode="balanced", format="current", force=false, threads=0, progress=None))]
+#[pyo3(signature = (src, dst, *, base=None, mode="balanced", format="current", force=false, threads=0, progress=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn compress<'py>(
     py: Python<'py>,
     src: PathBuf,
     dst: PathBuf,
+    base: Option<PathBuf>,
     mode: &str,
     format: &str,
     force: bool,
@@ -47,17 +53,31 @@ pub fn compress<'py>(
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let options = options(py, mode, format, force, threads)?;
-    let summary = PyProgress::new(progress).run(py, |progress| crate::compress(&src, &dst, &options, progress))?;
-    summary_dict(py, &summary)
+    let is_patch = base.is_some();
+    let summary = PyProgress::new(progress).run(py, |progress| match open_base(base)? {
+        Some(base) => crate::compress_on(&src, &base, &dst, &options, progress),
+        None => crate::compress(&src, &dst, &options, progress),
+    })?;
+    let dict = summary_dict(py, &summary)?;
+    if is_patch {
+        let matched = PyDict::new(py);
+        matched.set_item("n_tensors", summary.matched.n_tensors)?;
+        matched.set_item("n_differences", summary.matched.n_differences)?;
+        matched.set_item("looked_bytes", summary.matched.looked_bytes)?;
+        matched.set_item("changed_bytes", summary.matched.changed_bytes)?;
+        dict.set_item("matched", matched)?;
+    }
+    Ok(dict)
 }
 
 /// Decompresses a file or directory; every tensor's md5 is checked.
 #[pyfunction]
-#[pyo3(signature = (src, dst, *, force=false, threads=0, progress=None))]
+#[pyo3(signature = (src, dst, *, base=None, force=false, threads=0, progress=None))]
 pub fn decompress<'py>(
     py: Python<'py>,
     src: PathBuf,
     dst: PathBuf,
+    base: Option<PathBuf>,
     force: bool,
     threads: usize,
     progress: Option<Py<PyAny>>,
@@ -67,7 +87,10 @@ pub fn decompress<'py>(
         threads,
         ..Options::default()
     };
-    let summary = PyProgress::new(progress).run(py, |progress| crate::decompress(&src, &dst, &options, progress))?;
+    let summary = PyProgress::new(progress).run(py, |progress| match open_base(base)? {
+        Some(base) => crate::decompress_on(&src, &base, &dst, &options, progress),
+        None => crate::decompress(&src, &dst, &options, progress),
+    })?;
     summary_dict(py, &summary)
 }
 
@@ -108,6 +131,60 @@ pub fn migrate<'py>(
     dict.set_item("backup", done.backup.as_ref().map(|path| path.as_os_str()))?;
     dict.set_item("recoded", recoded)?;
     Ok(dict)
+}
+
+/// Compares two models, each on a base if it is a patch.
+#[pyfunction]
+#[pyo3(signature = (a, b, *, threads=0, progress=None))]
+pub fn diff<'py>(py: Python<'py>, a: PathBuf, b: PathBuf, threads: usize, progress: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyDict>> {
+    let found = PyProgress::new(progress).run(py, |progress| {
+        crate::diff(&Weights::open(&a)?, &Weights::open(&b)?, threads, progress)
+    })?;
+    let described = |tensor: &crate::Tensor| -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        dict.set_item("name", &tensor.name)?;
+        dict.set_item("dtype", tensor.dtype.name())?;
+        dict.set_item("shape", &tensor.shape)?;
+        dict.set_item("raw_bytes", tensor.raw_bytes)?;
+        Ok(dict)
+    };
+    let all = |tensors: &[crate::Tensor]| tensors.iter().map(described).collect::<PyResult<Vec<_>>>();
+    let changed = PyList::empty(py);
+    for one in &found.common {
+        let distances = match &one.change {
+            Change::None if one.a.shape == one.b.shape => continue,
+            Change::None | Change::Kind => None,
+            Change::Words(distances) => Some(distances),
+        };
+        let dict = described(&one.b)?;
+        dict.set_item("was", described(&one.a)?)?;
+        dict.set_item("n_words", one.b.n_words())?;
+        dict.set_item(
+            "n_differing",
+            match &one.change {
+                Change::None => Some(0),
+                Change::Kind => None,
+                Change::Words(distances) => Some(distances.n_differing()),
+            },
+        )?;
+        dict.set_item("distances", distances.map(|distances| distances.0.to_vec()))?;
+        changed.append(dict)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("is_same", found.is_empty())?;
+    dict.set_item("n_common", found.common.len())?;
+    dict.set_item("added", all(&found.added)?)?;
+    dict.set_item("removed", all(&found.removed)?)?;
+    dict.set_item("changed", changed)?;
+    dict.set_item("identical", found.identical)?;
+    Ok(dict)
+}
+
+/// The model in some directories that a model was made from.
+#[pyfunction]
+pub fn closest(py: Python<'_>, src: PathBuf, directories: Vec<PathBuf>) -> PyResult<Option<OsString>> {
+    let found = py.detach(|| crate::closest(&src, &directories)).map_err(|error| to_py(py, error))?;
+    Ok(found.map(PathBuf::into_os_string))
 }
 
 /// Estimates what compressing a file or directory would do.
@@ -171,20 +248,24 @@ fn named(isa: Option<&str>) -> Result<Isa> {
 
 /// Times the codec on words in memory, with one thread.
 #[pyfunction]
-#[pyo3(signature = (data, dtype, row_words, *, mode="balanced", isa=None, repeat=5))]
+#[pyo3(signature = (data, dtype, row_words, *, base=None, mode="balanced", isa=None, repeat=5))]
+#[allow(clippy::too_many_arguments)]
 pub fn codec_speed<'py>(
     py: Python<'py>,
     data: &Bound<'py, PyAny>,
     dtype: &str,
     row_words: usize,
+    base: Option<&Bound<'py, PyAny>>,
     mode: &str,
     isa: Option<&str>,
     repeat: usize,
 ) -> PyResult<Bound<'py, PyDict>> {
     let bytes = Bytes::of(data)?;
+    let base = base.map(Bytes::of).transpose()?;
+    let base = base.as_ref().map(Bytes::as_slice);
     let run = || -> Result<_> {
         let dtype = Dtype::from_name(dtype).ok_or_else(|| Error::option(format!("no dtype {dtype:?}")))?;
-        crate::codec_speed(bytes.as_slice(), dtype, row_words, mode.parse()?, named(isa)?, repeat)
+        crate::codec_speed(bytes.as_slice(), base, dtype, row_words, mode.parse()?, named(isa)?, repeat)
     };
     let speed = py.detach(run).map_err(|error| to_py(py, error))?;
     let dict = PyDict::new(py);

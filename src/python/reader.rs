@@ -7,11 +7,12 @@ use super::source;
 use super::tensor::Tensor;
 use crate::container::header::Storage;
 use crate::error::{Error, Result};
-use crate::{Buffer, Held, ReadAt, Target, Words, load_into};
+use crate::{Buffer, Held, ReadAt, Target, Weights, Words, load_into};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One `.bs` file, open. Reading never needs more than the blobs asked for. Threads may share it.
 #[pyclass(frozen, module = "bigsmall._core")]
@@ -22,10 +23,14 @@ pub struct Reader {
 #[pymethods]
 impl Reader {
     #[new]
-    fn new(source: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (source, *, base=None))]
+    fn new(source: &Bound<'_, PyAny>, base: Option<PathBuf>) -> PyResult<Self> {
         let py = source.py();
         let source = source::open(source)?;
-        let opened = py.detach(|| crate::Reader::open(Held::new(source)));
+        let opened = py.detach(|| match base {
+            Some(base) => crate::Reader::open_on(Held::new(source), Arc::new(Weights::open(&base)?)),
+            None => crate::Reader::open(Held::new(source)),
+        });
         Ok(Self {
             reader: opened.map_err(|error| to_py(py, error))?,
         })
@@ -53,6 +58,12 @@ impl Reader {
     #[getter]
     fn format(&self) -> &str {
         &self.reader.header().format
+    }
+
+    /// The fingerprint of the base that a patch was made from.
+    #[getter]
+    fn base_fingerprint(&self) -> Option<String> {
+        self.reader.header().fingerprint.map(|md5| md5.to_string())
     }
 
     /// The safetensors metadata.
@@ -118,6 +129,7 @@ impl Reader {
             dict.set_item("raw_bytes", entry.raw_bytes)?;
             dict.set_item("compressed_bytes", header.compressed_bytes(tensor))?;
             dict.set_item("tied_to", tied_to)?;
+            dict.set_item("base", &entry.base)?;
             list.append(dict)?;
         }
         Ok(list)

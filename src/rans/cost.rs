@@ -42,7 +42,7 @@ pub fn total(counts: &[u32; 256], costs: &[u16; 256]) -> u64 {
 }
 
 /// The least that any table can make `counts` cost: their order-0 entropy.
-pub fn entropy(counts: &[u32; 256]) -> u64 {
+pub fn entropy(counts: &[u32]) -> u64 {
     let n: u64 = counts.iter().map(|&c| c as u64).sum();
     if n == 0 {
         return 0;

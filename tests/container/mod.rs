@@ -60,7 +60,9 @@ impl Container {
 
 /// The start of a file with that stored header: everything before the filling.
 pub fn signed(stored: &[u8]) -> Vec<u8> {
-    let mut file = b"BGSM\x10\x00".to_vec();
+    let has_base = serde_json::from_slice::<Value>(stored).is_ok_and(|header| header.get("base").is_some());
+    let mut file = b"BGSM".to_vec();
+    file.extend(if has_base { 17u16 } else { 16 }.to_le_bytes());
     file.extend((stored.len() as u32).to_le_bytes());
     file.extend_from_slice(stored);
     let digest = Md5::digest(&file);

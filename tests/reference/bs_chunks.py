@@ -6,8 +6,10 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 import bs_context
+import bs_delta
 from bs_cursor import Cursor, Data, check, unzstd, with_crc
 from bs_layouts import BYTE, INTEGER, STRUCT_CODE, Layout
+from bs_planes import bit_plane, plane_size
 from bs_streams import Pool, Pools, Table, rans, read_table, short_stream
 
 RAW = None
@@ -103,22 +105,6 @@ def block(data: Data, n: int, layout: Layout, base: int, codings: Sequence[Codin
     return out
 
 
-def plane_size(n: int, w: int) -> int:
-    groups, last = divmod(n, 256 // w)
-    return 32 * groups + (last * w + 7) // 8
-
-
-def bit_plane(section: Cursor, n: int, w: int) -> list[int]:
-    out: list[int] = []
-    for start in range(0, n, 256 // w):
-        m = min(256 // w, n - start)
-        group = section.take((m * w + 7) // 8)
-        values = [byte >> shift & (1 << w) - 1 for shift in range(0, 8, w) for byte in group]
-        check(not any(values[m:]), "padding that is not zero")
-        out += values[:m]
-    return out
-
-
 def palette(stored_head: Data, body: Cursor, n: int, layout: Layout, pools: Pools) -> Sequence[int]:
     head = with_crc(stored_head, "a chunk's head")
     values = head.unpack(STRUCT_CODE[layout.size], head.u8() + 1)
@@ -174,8 +160,10 @@ ChunkCodec = Callable[[Data, Cursor, int, Layout, Pools], Sequence[int]]
 CHUNK_CODECS: dict[str, ChunkCodec] = {"planes": planes, "palette": palette, "sparse": sparse, "row_delta": row_delta, "zstd": zstd}
 
 
-def decode_blob(codec: str, blob: Data, words: int, layout: Layout, pools: Pools, tensors: bs_context.Tensors) -> bytes:
-    """The bytes of the `words` words of `tensors` from their blob, `stored` or of a chunked codec."""
+def decode_blob(
+    codec: str, blob: Data, words: int, layout: Layout, pools: Pools, tensors: bs_context.Tensors, base: bytes | None = None
+) -> bytes:
+    """The bytes of the `words` words of `tensors` from their blob, `stored` or of a chunked codec, and from their base words."""
     cursor, size = Cursor(blob), words * layout.size
     if codec == "stored":
         out = bytes(cursor.take(size))
@@ -183,7 +171,7 @@ def decode_blob(codec: str, blob: Data, words: int, layout: Layout, pools: Pools
             check(cursor.u32() == zlib.crc32(out[start : start + (1 << 20)]), f"the checksum of MiB {start >> 20} differs")
         cursor.end()
         return out
-    check(codec in CHUNK_CODECS or codec == "context", f"the codec {codec!r} is not known to this reader")
+    check(codec in CHUNK_CODECS or codec in ("context", "delta"), f"the codec {codec!r} is not known to this reader")
     chunk_words = cursor.u32()
     check(1 <= chunk_words <= min(1 << 24, (1 << 26) // layout.size), "chunks of no words, or of too many")
     sizes = cursor.unpack("I", 2 * -(-words // chunk_words))
@@ -193,6 +181,10 @@ def decode_blob(codec: str, blob: Data, words: int, layout: Layout, pools: Pools
         head, body, n = cursor.take(head_size), Cursor(cursor.take(body_size)), min(chunk_words, words - start)
         if codec == "context":
             decoded: Sequence[int] = bs_context.decode(framed(head, body), layout, bs_context.cut(tensors, start, start + n))
+        elif codec == "delta":
+            check(base is not None, "a patch without its base")
+            base_words = struct.unpack(f"<{words}{STRUCT_CODE[layout.size]}", base or b"")
+            decoded = bs_delta.decode(head, body, n, layout, base_words[start : start + n])
         else:
             decoded = CHUNK_CODECS[codec](head, body, n, layout, pools)
         body.end()

@@ -1,10 +1,10 @@
-"""Reads `.bs` files of version 16. Written from `docs/format/` alone, to prove that the pages are enough.
+"""Reads `.bs` files of versions 16 and 17. Written from `docs/format/` alone, to prove that the pages are enough.
 
-    python bs_reader.py FILE.bs [OUT.safetensors]
+    python bs_reader.py FILE.bs [OUT.safetensors [BASE.bs]]
 
-lists the tensors of FILE.bs, or restores the safetensors file. This file follows `container.md`, those that it imports follow
-`streams.md`. They are meant to be read beside the pages and are slow: a second for some hundred thousand words, for ten thousand of
-`context`. Needs Python 3.14, or an older one with the `zstandard` package.
+lists the tensors of FILE.bs, or restores the safetensors file, of a patch with its base. This file follows `container.md`, those that
+it imports follow `streams.md` and `delta.md`. They are meant to be read beside the pages and are slow: a second for some hundred thousand
+words, for ten thousand of `context`. Needs Python 3.14, or an older one with the `zstandard` package.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import json
 import math
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from bs_streams import read_pools
 
 T = TypeVar("T")
 Entry = dict[str, Any]
+Base = Mapping[str, tuple[str, tuple[int, ...], bytes]]
 
 
 def field(entry: object, key: str, kind: type[T], *default: T) -> T:
@@ -48,7 +49,7 @@ def read_header(file: Cursor) -> Entry:
     """The header, with `file` left at the first blob."""
     check(bytes(file.take(4)) == b"BGSM", "not a .bs file")
     version = file.u16()
-    check(version == 16, f"version {version} is not 16")
+    check(version in (16, 17), f"version {version} is neither 16 nor 17")
     size = file.u32()
     check(size <= 100_000_000, "a header of more than 100,000,000 bytes")
     stored = file.take(size)
@@ -59,6 +60,8 @@ def read_header(file: Cursor) -> Entry:
     file.zeros(data_offset - file.at)
     field(header, "format", str)
     field(header, "mode", str)
+    has_base = any("base" in tensor for tensor in field(header, "tensors", list))
+    check(has_base == (version == 17) == ("base" in header), "a base without tensors, or tensors without a base")
     return header
 
 
@@ -96,13 +99,18 @@ def in_source_order(tensor: Entry, stored: bytes) -> bytes:
 
 
 class BsFile:
-    """A `.bs` file of which everything is decoded and checked. `data` holds each tensor's bytes."""
+    """A `.bs` file of which everything is decoded and checked. `data` holds each tensor's bytes; `base` is what a patch was made from."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, base: Base | None = None) -> None:
         file = Cursor(content)
         header = read_header(file)
+        self.base = {} if base is None else base
         self.tensors, self.packs = field(header, "tensors", list), field(header, "packs", list, [])
         self.source_header = source_header(header)
+        if "base" in header:
+            check(base is not None, "a patch without its base")
+            wanted = field(header["base"], "fingerprint", str)
+            check(wanted == fingerprint(self.base, {t["base"] for t in self.tensors if "base" in t}), "another base than the patch's")
         tables = field(header, "tables", int, 0)
         check(tables <= 9 << 18, "tables of more than 9 · 2^18 bytes")
         self.pools = read_pools(take_blob(file, tables))
@@ -125,7 +133,16 @@ class BsFile:
         members = [tensor for tensor in self.tensors if tensor.get("codec") == "packed" and field(tensor, "pack", int) == index]
         check(all(tensor["dtype"] == dtype for tensor in members), "a pack of several dtypes")
         check(sum(map(n_words, members)) == words, "members that do not add up to their pack")
-        return Cursor(decode_blob(codec, blob, words, LAYOUT_OF[dtype], self.pools, [(t["dtype"], t["shape"]) for t in members]))
+        check(all(("base" in member) == (codec == "delta") for member in members), "a base that is not needed, or none")
+        base = b"".join(map(self.base_words, members)) if codec == "delta" else None
+        return Cursor(decode_blob(codec, blob, words, LAYOUT_OF[dtype], self.pools, [(t["dtype"], t["shape"]) for t in members], base))
+
+    def base_words(self, tensor: Entry) -> bytes:
+        """As many bytes as the tensor has."""
+        dtype, _, data = self.base[field(tensor, "base", str)]
+        check(dtype == tensor["dtype"] and "order" not in tensor, "a base tensor of another dtype, or an order")
+        size = byte_size(tensor)
+        return data[:size].ljust(size, b"\0")
 
     def decode_tensor(self, tensor: Entry, blob: Data) -> bytes:
         size, codec = byte_size(tensor), field(tensor, "codec", str)
@@ -148,7 +165,10 @@ class BsFile:
             check(index < len(self.packs), "in a pack that is not there")
             data = in_source_order(tensor, bytes(self.packed[index].take(size)))
         else:
-            data = in_source_order(tensor, decode_blob(codec, blob, n_words(tensor), layout, self.pools, [(dtype, tensor["shape"])]))
+            check(("base" in tensor) == (codec == "delta"), "a base that is not needed, or none")
+            base = self.base_words(tensor) if codec == "delta" else None
+            words = decode_blob(codec, blob, n_words(tensor), layout, self.pools, [(dtype, tensor["shape"])], base)
+            data = in_source_order(tensor, words)
         check(len(data) == size, "not as many bytes as dtype and shape ask for")
         check(field(tensor, "md5", str) == hashlib.md5(data).hexdigest(), "the MD5 of the data differs")
         return data
@@ -206,24 +226,35 @@ def check_source_header(parsed: object, entries: Entry) -> None:
     check(sorted(told, key=lambda name: told[name]["data_offsets"]) == list(entries), "tensors that are not in the order of their data")
 
 
-def read(path: str | Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+def fingerprint(base: Base, used: set[str]) -> str:
+    """The digest of these tensors of a base."""
+    lines = b""
+    for name in sorted(used, key=str.encode):
+        check(name in base, f"no tensor {name!r} in the base")
+        dtype, shape, data = base[name]
+        line = [name, dtype, list(shape), hashlib.md5(data).hexdigest()]
+        lines += json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return hashlib.md5(lines).hexdigest()
+
+
+def read(path: str | Path, base: Base | None = None) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     """Each tensor of the file at `path`, in the order of their data: name to `(dtype, shape, bytes)`. Raises `FormatError`, `OSError`."""
-    file = BsFile(Path(path).read_bytes())
+    file = BsFile(Path(path).read_bytes(), base)
     return {t["name"]: (t["dtype"], tuple(t["shape"]), data) for t, data in zip(file.tensors, file.data, strict=True)}
 
 
-def source(path: str | Path) -> bytes:
+def source(path: str | Path, base: Base | None = None) -> bytes:
     """The safetensors file that the `.bs` file at `path` was made from. Raises `FormatError`, `OSError`."""
-    file = BsFile(Path(path).read_bytes())
+    file = BsFile(Path(path).read_bytes(), base)
     return struct.pack("<Q", len(file.source_header)) + file.source_header + b"".join(file.data)
 
 
 def main(arguments: Sequence[str]) -> None:
-    if len(arguments) not in (1, 2):
+    if len(arguments) not in (1, 2, 3):
         sys.exit(__doc__)
     try:
-        if len(arguments) == 2:
-            restored = source(arguments[0])
+        if len(arguments) > 1:
+            restored = source(arguments[0], read(arguments[2]) if len(arguments) == 3 else None)
             with Path(arguments[1]).open("xb") as out:
                 out.write(restored)
         else:

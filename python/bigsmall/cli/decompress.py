@@ -4,6 +4,7 @@ Every tensor is checked against the md5 of the original before the output gets i
 
 import argparse
 import time
+from pathlib import Path
 
 from .. import files
 from .arguments import add_json, add_output, add_progress, add_source, add_threads, output
@@ -14,6 +15,7 @@ from .printer import emit, n_bytes
 def configure(parser: argparse.ArgumentParser) -> None:
     add_source(parser, ".bs file, or compressed directory")
     add_output(parser, "SRC with the suffix .safetensors, or a directory SRC-restored")
+    parser.add_argument("--base", metavar="BASE", type=Path, help="model that a patch was made from")
     add_threads(parser)
     add_json(parser)
     add_progress(parser)
@@ -22,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Exit:
     out = output(args, files.restored_path(args.src))
     started = time.perf_counter()
-    facts = files.decompress(args.src, out, force=args.force, threads=args.threads, progress=args.progress)
+    facts = files.decompress(args.src, out, base=args.base, force=args.force, threads=args.threads, progress=args.progress)
     elapsed_s = time.perf_counter() - started
     facts |= {"source": str(args.src), "output": str(out), "elapsed_s": elapsed_s}
     lines = [

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 
 from .. import __version__
 from . import (
+    apply,
     benchmark,
+    chain,
     completion,
     compress,
     decompress,
     demo,
+    diff,
     info,
     kv,
     migrate,
@@ -35,6 +38,9 @@ from .printer import note
 COMMANDS = {
     "compress": compress,
     "decompress": decompress,
+    "apply": apply,
+    "diff": diff,
+    "chain": chain,
     "info": info,
     "stat": stat,
     "scan": scan,

@@ -360,7 +360,7 @@ impl<'b> OpenBlock<'b> {
 }
 
 /// Takes `n` bytes and the zeros that fill them up to a multiple of four.
-fn take_filled<'a>(bytes: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
+pub(in crate::codec) fn take_filled<'a>(bytes: &mut &'a [u8], n: usize) -> Option<&'a [u8]> {
     let part = take(bytes, n)?;
     take(bytes, n.next_multiple_of(4) - n)?
         .iter()

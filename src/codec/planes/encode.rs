@@ -412,7 +412,7 @@ impl Block {
 const PATCH_RUN: usize = 64;
 
 /// Appends words, lowest byte first.
-fn put_words(out: &mut Vec<u8>, words: &[u16]) {
+pub(in crate::codec) fn put_words(out: &mut Vec<u8>, words: &[u16]) {
     let start = out.len();
     out.resize(start + 2 * words.len(), 0);
     for (bytes, word) in out[start..].as_chunks_mut::<2>().0.iter_mut().zip(words) {
@@ -421,6 +421,6 @@ fn put_words(out: &mut Vec<u8>, words: &[u16]) {
 }
 
 /// Fills with zeros to a multiple of four bytes from `start`.
-fn fill(out: &mut Vec<u8>, start: usize) {
+pub(in crate::codec) fn fill(out: &mut Vec<u8>, start: usize) {
     out.resize(start + (out.len() - start).next_multiple_of(4), 0);
 }

@@ -225,8 +225,32 @@ unsafe fn decode_steps<const N: usize, S: Slots>(slots: [S; N], streams: &mut [D
 /// Decodes what one stream has left when another one, or its own words, ended the loop above.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,avx512vbmi2,popcnt")]
 fn decode_rest(table: &DecodeTable, stream: &mut Stream<'_>, symbols: &mut [u8]) -> bool {
-    if symbols.len() >= LANES && stream.words.len() >= 2 * REACH {
+    if symbols.len() < LANES {
+        return scalar::decode(table, stream, symbols);
+    }
+    if stream.words.len() >= 2 * REACH {
         return decode([(table, stream, symbols)]);
     }
-    scalar::decode(table, stream, symbols)
+    // Where symbols take a fraction of a bit, few words are many symbols: they are decoded from a copy with zeros behind it. A step that takes of
+    // these is the last one, and shows that the words do not suffice.
+    let mut padded = [0; 4 * REACH];
+    padded[..stream.words.len()].copy_from_slice(stream.words);
+    let mut tail = Stream {
+        states: stream.states,
+        words: &padded[..stream.words.len() + 2 * REACH],
+    };
+    let n_left = tail.words.len();
+    let n_done = match table.search.as_deref() {
+        // SAFETY: this function has the same instructions.
+        Some(search) => unsafe { decode_steps([Searched(search)], &mut [(table, &mut tail, &mut *symbols)]) },
+        // SAFETY: as above.
+        None => unsafe { decode_steps([Gathered(table)], &mut [(table, &mut tail, &mut *symbols)]) },
+    };
+    let n_taken = n_left - tail.words.len();
+    let states = tail.states;
+    let Some(words) = stream.words.get(n_taken..) else {
+        return false;
+    };
+    (stream.states, stream.words) = (states, words);
+    scalar::decode(table, stream, &mut symbols[n_done..])
 }
