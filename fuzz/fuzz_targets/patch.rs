@@ -24,12 +24,18 @@ fn sealed(head: &[u8]) -> Vec<u8> {
 
 fuzz_target!(|data: &[u8]| {
     // A layout, an edit of the head and one of the body, then base words and as many words.
-    let Some((&[id, at, byte, body_at, body_byte], data)) = data.split_first_chunk::<5>() else { return };
+    let Some((&[id, at, byte, body_at, body_byte], data)) = data.split_first_chunk::<5>() else {
+        return;
+    };
     let Some(layout) = Layout::from_id(id % 9) else { return };
     let n_bytes = data.len() / 2 / layout.word_bytes() * layout.word_bytes();
     let (base, words) = (&data[..n_bytes], &data[n_bytes..2 * n_bytes]);
     let spare = Spare::default();
-    let of = |isa| Plan { layout, isa, spare: &spare };
+    let of = |isa| Plan {
+        layout,
+        isa,
+        spare: &spare,
+    };
     let coded = encode(of(Isa::SCALAR), words, base);
     let (mut head, mut body) = (coded.head.clone(), coded.body.clone());
     let place = at as usize % (head.len() - 4);
@@ -47,7 +53,10 @@ fuzz_target!(|data: &[u8]| {
     let damaged = decode(Isa::SCALAR, layout, &head, &body, base);
     for isa in Isa::available() {
         assert!(encode(of(isa), words, base) == coded, "{isa} differs");
-        assert!(decode(isa, layout, &coded.head, &coded.body, base).as_deref() == Some(words), "{isa}");
+        assert!(
+            decode(isa, layout, &coded.head, &coded.body, base).as_deref() == Some(words),
+            "{isa}"
+        );
         assert!(decode(isa, layout, &head, &body, base) == damaged, "{isa} differs");
     }
 });
