@@ -225,12 +225,12 @@ def scan(src: _StrPath, *, mode: str = "balanced", threads: int = 0, progress: _
     "n_f16_native", "bf16_native_bytes", "f16_native_bytes", "raw_bytes"}}."""
 
 def xray(
-    src: _StrPath, *, min_elements: int = 4096, svd: bool = True, threads: int = 0, progress: _Progress | None = None
+    src: _StrPath, *, min_elements: int = ..., svd: bool = True, threads: int = 0, progress: _Progress | None = None
 ) -> dict[str, Any]:
     """Float tensors beside random weights: {"n_tensors", "n_analyzed", "min_elements", "n_matrices", "n_random", "raw_bytes",
     "looks_untrained", "flags": {name: meaning}, "tensors": [...]}; see `bigsmall.xray`."""
 
-def protect(path: _StrPath, *, percent: float = 14.0, force: bool = False, threads: int = 0, progress: _Progress | None = None) -> int:
+def protect(path: _StrPath, *, percent: float = ..., force: bool = False, threads: int = 0, progress: _Progress | None = None) -> int:
     """Writes the sidecar of a file; returns its bytes."""
 
 def repair(
