@@ -145,7 +145,7 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         if facts["median_decode_s"] is not None:
             lines.append(f"  per-layer decode: median {facts['median_decode_s'] * 1e3:.1f} ms over {facts['n_decodes']} decodes")
     if facts["rss_peak_growth_bytes"] is not None:
-        lines.append(f"  process grew by {megabytes(facts['rss_peak_growth_bytes'])} at its peak, activations and buffers included")
+        lines.append(f"  process grew at its peak by: {megabytes(facts['rss_peak_growth_bytes'])}, activations and buffers included")
     return lines
 
 
