@@ -65,7 +65,7 @@ impl Plan {
                 .collect::<Result<Vec<bool>>>()?
                 .into_iter()
                 .all(|is_there| is_there);
-        let states = [beside_lost(of_file), of_parity];
+        let states = [of_file, of_parity].map(beside_lost);
         let levels = if file_intact { Vec::new() } else { levels(layout, &states)? };
         Ok(Self {
             header,
