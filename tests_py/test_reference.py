@@ -557,7 +557,8 @@ def test_core_uses_every_codec_and_order(bigsmall: ModuleType, tmp_path: Path) -
         header = bs_reader.read_header(Cursor(packed.read_bytes()))
         used |= {tensor["codec"] for tensor in header["tensors"]}
         orders |= {tensor["order"] for tensor in header["tensors"] if "order" in tensor}
-    assert used == codecs
+    # Patches are read in tests of their own.
+    assert used == codecs - {"delta"}
     assert orders == {"iok", "koi", "kio"}
 
 
@@ -681,7 +682,7 @@ def test_patches_of_the_core_are_read(bigsmall: ModuleType, tmp_path: Path, stri
         moved[name] = (dtype, shape, b"".join(word.to_bytes(size, "little") for word in words))
     (tmp_path / "base.safetensors").write_bytes(source_file(tensors))
     (tmp_path / "tuned.safetensors").write_bytes(source_file(moved))
-    bigsmall.compress(tmp_path / "tuned.safetensors", tmp_path / "patch.bs", base=tmp_path / "base.safetensors")
+    bigsmall.compress(tmp_path / "tuned.safetensors", tmp_path / "patch.bs", delta_from=tmp_path / "base.safetensors")
     bigsmall.compress(tmp_path / "base.safetensors", tmp_path / "base.bs")
     base = bs_reader.read(tmp_path / "base.bs")
     assert bs_reader.source(tmp_path / "patch.bs", base) == (tmp_path / "tuned.safetensors").read_bytes()
