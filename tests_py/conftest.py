@@ -2,14 +2,13 @@ import importlib.util
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import bigsmall
-from hub_server import Hub
+from hub_server import HUB, HUB_HOME, Hub
 from models import Raw, llama, write_safetensors
 
 SHARED_WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
@@ -18,8 +17,6 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 # huggingface_hub reads its environment once, when it is imported: from the start its Hub is the one on loopback, and no test leaves this
 # machine.
-HUB = Hub()
-HUB_HOME = tempfile.TemporaryDirectory(prefix="bigsmall-hub-")
 for variable in [name for name in os.environ if name.lower().endswith("_proxy") or name.startswith(("HF_", "HUGGING_FACE_"))]:
     del os.environ[variable]
 os.environ |= {

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -326,3 +327,8 @@ ROUTES: list[tuple[str, Route]] = [
     (r"/lfs/(?P<oid>[0-9a-f]{64})", Handler.lfs_upload),
     (rf"/{REPO}/resolve/{REVISION}/(?P<path>.+)", Handler.file),
 ]
+
+
+# One for all tests. Not in conftest, which pytest and the tests that take something from it import each for itself.
+HUB = Hub()
+HUB_HOME = tempfile.TemporaryDirectory(prefix="bigsmall-hub-")
