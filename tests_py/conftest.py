@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ os.environ |= {
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
+with suppress(ModuleNotFoundError):
+    # Now, and not in a test that has set something else for a while.
+    import huggingface_hub.constants  # noqa: F401
 
 
 @pytest.fixture

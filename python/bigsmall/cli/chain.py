@@ -3,9 +3,10 @@
 append adds a checkpoint, list shows the steps, restore writes one of them again, byte for byte."""
 
 import argparse
+import errno
 from pathlib import Path
 
-from ..chain import Chain
+from ..chain import MANIFEST, Chain
 from ..summary import ratio_pct
 from .arguments import add_json, add_mode, add_progress, add_threads
 from .outcome import Exit
@@ -34,6 +35,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> Exit:
+    if args.verb != "append" and not args.directory.is_file() and not (args.directory / MANIFEST).is_file():
+        raise FileNotFoundError(errno.ENOENT, "there is no chain of checkpoints", str(args.directory))
     chain = Chain(args.directory)
     if args.verb == "append":
         step = chain.append(args.checkpoint, args.name, mode=args.mode, threads=args.threads, progress=args.progress)
