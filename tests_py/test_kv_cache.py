@@ -80,6 +80,12 @@ def test_left_padding_is_the_same(resident: str) -> None:
 def test_several_turns_are_the_same_with_copies_dropped_between(resident: str) -> None:
     theirs, ours = plain(), lossless(resident)
     a, b = generated(theirs, prompt(), do_sample=False), generated(ours, prompt(), do_sample=False)
+    for layer in ours.layers:
+        layer.offload()
+    assert ours.nbytes()["decoded"] == 0
+    for layer in ours.layers:
+        layer.prefetch()
+    assert (ours.nbytes()["decoded"] > 0) == (resident == "decoded")
     ours.compress()
     assert ours.nbytes()["decoded"] == 0
     a, b = (torch.cat([one, prompt(20)], 1) for one in (a, b))

@@ -183,10 +183,12 @@ class TransformCodedLayer(DynamicLayer):
         self.chunks = [Held(held.chunk, tuple(held.rows[row] for row in chosen)) for held in self.chunks]
 
     def offload(self) -> None:
-        raise NotImplementedError("a coded cache keeps its chunks in host memory; there is nothing to offload")
+        """Drop decoded copies: chunks are in host memory as it is."""
+        self.release()
 
     def prefetch(self) -> None:
-        raise NotImplementedError("a coded cache keeps its chunks in host memory; there is nothing to fetch")
+        """Make decoded copies, if they are kept."""
+        self.before_tail()
 
 
 class TransformCodedCache(Cache):
